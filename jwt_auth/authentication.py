@@ -1,0 +1,125 @@
+"""The DRF skin: `JWTAuthentication`, and refusals that DRF cannot re-word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import APIException, AuthenticationFailed
+from rest_framework.request import Request
+
+from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
+from jwt_auth.runtime import current
+from jwt_auth.tokens.claims import VerifiedClaims
+from jwt_auth.transports import bearer_token
+from jwt_auth.users import OnRefusal
+
+
+class Refusal(AuthenticationFailed):
+    """A `Rejected` as DRF answers it.
+
+    DRF assigns status and challenge of an `AuthenticationFailed` anew, from the
+    first authentication class of the view: the answer would say 403, or nothing of
+    the reason. Here both stay what they are.
+    """
+
+    def __init__(self, rejected: Rejected) -> None:
+        super().__init__(detail=rejected.body, code=rejected.code)  # type: ignore[arg-type]
+        self._rejected = rejected
+
+    @property  # type: ignore[override]
+    def status_code(self) -> int:
+        """The status of the refusal."""
+        return self._rejected.status
+
+    @status_code.setter
+    def status_code(self, value: int) -> None:
+        """Ignore what DRF assigns."""
+
+    @property
+    def auth_header(self) -> str:
+        """The challenge of the refusal (RFC 6750 section 3)."""
+        return self._rejected.challenge
+
+    @auth_header.setter
+    def auth_header(self, value: str) -> None:
+        """Ignore what DRF assigns."""
+
+
+class ServiceUnavailable(APIException):
+    """An `Unavailable` as DRF answers it; ``wait`` becomes ``Retry-After``."""
+
+    status_code = Unavailable.status
+
+    def __init__(self, unavailable: Unavailable) -> None:
+        super().__init__(detail=unavailable.body, code=unavailable.code)  # type: ignore[arg-type]
+        self.wait = unavailable.retry_after
+
+
+class JWTAuthentication(BaseAuthentication):
+    """Authenticates requests by ``Authorization: Bearer <access token>``.
+
+    ``request.user`` is the user, loaded at the first touch that needs the row, and
+    ``request.auth`` the verified claims. Without a bearer token the next class of
+    the view has its turn; a refused one is never passed on.
+
+    Set `LOAD_USER` on a subclass to differ from ``JWT_AUTH["LOAD_USER"]``.
+    """
+
+    LOAD_USER: str | None = None
+
+    def authenticate(self, request: Request) -> tuple[Any, VerifiedClaims] | None:
+        """Return (user, claims), or `None` if the request has no bearer token.
+
+        Raises:
+            Refusal: the token was refused; 401, or 400 for a malformed header.
+            ServiceUnavailable: it could not be judged; 503.
+        """
+        _add_header(request, "Vary", "Authorization")
+        try:
+            raw = bearer_token(request)
+            if raw is None:
+                return None
+            runtime = current()
+            load_user = self.LOAD_USER or runtime.settings.load_user
+            return runtime.authenticator.authenticate(raw, load_user, _on_refusal(request))
+        except (Rejected, Unavailable) as error:
+            raise _translated(error, request) from None
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge for a request without credentials."""
+        return BARE_CHALLENGE
+
+
+def _on_refusal(request: Request) -> OnRefusal:
+    """Return what a lazy user does that is refused when it is touched at last."""
+
+    def on_refusal(error: Rejected | Unavailable) -> AnonymousUser:
+        # `APIView.dispatch` sets `response` when the view is over. A renderer or an
+        # outer middleware that looks at the user then has nobody to raise to.
+        if hasattr(_view(request), "response"):
+            return AnonymousUser()
+        raise _translated(error, request) from None
+
+    return on_refusal
+
+
+def _translated(error: Rejected | Unavailable, request: Request) -> APIException:
+    # RFC 9111: a shared cache must not keep a refusal.
+    _add_header(request, "Cache-Control", "no-store")
+    if isinstance(error, Unavailable):
+        return ServiceUnavailable(error)
+    return Refusal(error)
+
+
+def _view(request: Request) -> Any:
+    return (getattr(request, "parser_context", None) or {}).get("view")
+
+
+def _add_header(request: Request, name: str, value: str) -> None:
+    """Add a header to whatever the view is going to answer."""
+    headers = getattr(_view(request), "headers", None)
+    if headers is not None:
+        present = headers.get(name)
+        headers[name] = value if present is None or name != "Vary" else f"{present}, {value}"

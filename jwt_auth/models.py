@@ -1,0 +1,149 @@
+"""The row behind one login on one device, and the only ways it changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, models, router
+from django.utils.translation import gettext_lazy as _
+
+from jwt_auth.errors import Unavailable
+
+logger = logging.getLogger("jwt_auth")
+
+DEVICE_LENGTH = 100
+USER_AGENT_LENGTH = 255
+REASON_LENGTH = 32
+
+
+class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
+    """The state changes of sessions: conditional UPDATEs whose row count answers."""
+
+    def on_primary(self) -> LoginSessionQuerySet:
+        """Read where writes go: a replica may not know of a rotation yet."""
+        return self.using(router.db_for_write(self.model))
+
+    def live(self, now: datetime, idle_limit: timedelta) -> LoginSessionQuerySet:
+        """Sessions that a refresh would still take at *now*."""
+        return self.filter(
+            user__isnull=False,
+            revoked_at__isnull=True,
+            expires_at__gt=now,
+            rotated_at__gt=now - idle_limit,
+        )
+
+    def rotate(self, session: LoginSession, **values: Any) -> bool:
+        """Write *values* if the row is as *session* was read. Tell whether it was."""
+        return self._as_read(session).filter(expires_at__gt=values["rotated_at"]).update(
+            **values
+        ) == 1
+
+    def revoke(self, session: LoginSession, reason: str, now: datetime) -> bool:
+        """End the session if the row is as *session* was read. Tell whether it was.
+
+        The condition repeats the finding: a stale read ends nothing.
+        """
+        return self._as_read(session).end(reason, now) == 1
+
+    def end(self, reason: str, now: datetime) -> int:
+        """End these sessions if they have not ended yet. Return how many had not."""
+        return self.filter(revoked_at__isnull=True).update(
+            revoked_at=now, revoked_reason=reason[:REASON_LENGTH]
+        )
+
+    def _as_read(self, session: LoginSession) -> LoginSessionQuerySet:
+        return self.filter(
+            pk=session.pk,
+            generation=session.generation,
+            rotated_at=session.rotated_at,
+            revoked_at__isnull=True,
+        )
+
+
+class LoginSession(models.Model):
+    """One login on one device, for as long as it lasts.
+
+    The row holds no token and nothing a token could be made of. It outlives its
+    user, so that the list of revoked sessions can still name it.
+    """
+
+    # Derived one-way from the refresh token's handle; the claim `sid`.
+    id = models.UUIDField(primary_key=True, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    # No index on these two: the UPDATE of a rotation then touches no index and
+    # stays heap-only on PostgreSQL.
+    generation = models.PositiveIntegerField(_("generation"), default=0)
+    rotated_at = models.DateTimeField(_("last used"))
+    # A keyed digest of the password hash at login; see users.PasswordMarks.
+    password_mark = models.CharField(max_length=64, editable=False)
+    # Authentication methods, RFC 8176.
+    amr = models.JSONField(_("methods"), default=list)
+    # What sessions.start(claims=…) asked to repeat in each access token.
+    claims = models.JSONField(_("claims"), default=dict)
+    device = models.CharField(_("device"), max_length=DEVICE_LENGTH, blank=True)
+    ip = models.GenericIPAddressField(_("address"), null=True, blank=True)
+    user_agent = models.CharField(_("user agent"), max_length=USER_AGENT_LENGTH, blank=True)
+    created_at = models.DateTimeField(_("signed in"))
+    # The absolute end. The idle limit moves with rotated_at and is not stored.
+    expires_at = models.DateTimeField(_("expires"), db_index=True)
+    revoked_at = models.DateTimeField(_("ended"), null=True, blank=True, db_index=True)
+    revoked_reason = models.CharField(_("reason"), max_length=REASON_LENGTH, blank=True)
+
+    objects = LoginSessionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("login session")
+        verbose_name_plural = _("login sessions")
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert the row. Afterwards only conditional UPDATEs change it.
+
+        Raises:
+            TypeError: the row exists. Saving it could undo a logout that another
+                process has just committed.
+        """
+        if not self._state.adding:
+            raise TypeError("A login session changes through jwt_auth.sessions, not by save().")
+        super().save(*args, **{**kwargs, "force_insert": True})
+
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: an access token of a deleted session could not be revoked any more.
+
+        Raises:
+            TypeError: always. End the session with jwt_auth.sessions.end().
+        """
+        raise TypeError("A login session is ended with jwt_auth.sessions.end(), not deleted.")
+
+    def ends_at(self, idle_limit: timedelta) -> datetime:
+        """Return when the session is over: the nearer of its two limits."""
+        return min(self.expires_at, self.rotated_at + idle_limit)
+
+
+@contextmanager
+def database_answers() -> Iterator[None]:
+    """Turn a failing database into `Unavailable`, and say so in the log.
+
+    Raises:
+        Unavailable: the block raised an error of the database.
+    """
+    try:
+        yield
+    except (DatabaseError, InterfaceError) as error:
+        # A missing table is said here too: an unapplied migration is no reason to
+        # hand out what cannot be revoked.
+        logger.exception("The database failed; has `manage.py migrate` been run?")
+        raise Unavailable from error

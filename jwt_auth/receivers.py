@@ -1,0 +1,74 @@
+"""The user's life: deactivated, deleted, or with a new password, the sessions end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.db import models
+from django.db.models.signals import post_save, pre_delete
+
+from jwt_auth import sessions
+from jwt_auth.runtime import current
+from jwt_auth.users import is_active
+
+_REVEALING = frozenset({"password", "is_active"})
+
+
+def connect() -> None:
+    """Connect the receivers. Called once, when all models are loaded."""
+    post_save.connect(user_saved, dispatch_uid="jwt_auth.user_saved")
+    # By sender, for each user model and its children: a receiver of every model's
+    # pre_delete would make Django load rows that it can delete by one statement.
+    user_model = get_user_model()
+    for model in apps.get_models(include_auto_created=True):
+        if issubclass(model, user_model):
+            pre_delete.connect(
+                user_deleted, sender=model, dispatch_uid=f"jwt_auth.user_deleted.{model._meta.label}"
+            )
+
+
+def user_saved(
+    instance: models.Model,
+    created: bool,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    """End the sessions that a saved user may no longer have.
+
+    One query, and none for a save that names its fields and names neither
+    ``password`` nor ``is_active``. Without sender: children and proxies of the user
+    model send their own class.
+    """
+    if created or raw or not isinstance(instance, get_user_model()):
+        return
+    if update_fields is not None and _REVEALING.isdisjoint(update_fields):
+        return
+    if not _sessions_are_ours():
+        return
+    if _is_rehash(instance, update_fields):
+        sessions.renew_password_marks(instance)
+    elif not is_active(instance):
+        sessions.end_all(instance, reason=sessions.USER_INACTIVE)
+    else:
+        sessions.end_with_another_password(instance)
+
+
+def user_deleted(instance: models.Model, **kwargs: Any) -> None:
+    """End the sessions of a user about to be deleted. Their rows stay, without a user."""
+    if _sessions_are_ours():
+        sessions.forget_user(instance)
+
+
+def _sessions_are_ours() -> bool:
+    # A service that only verifies has no table of sessions.
+    settings = current().settings
+    return settings.sessions_on and settings.load_user != "never"
+
+
+def _is_rehash(instance: models.Model, update_fields: frozenset[str] | None) -> bool:
+    # AbstractBaseUser.check_password() stores the same password under a newer hash
+    # in exactly this way; set_password() leaves the raw password in `_password`.
+    return update_fields == {"password"} and instance.__dict__.get("_password", "") is None

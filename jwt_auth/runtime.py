@@ -1,0 +1,94 @@
+"""The composition root: what the settings in force are made into. The only module state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from django.core.signals import setting_changed
+from django.utils import timezone
+
+from jwt_auth.authenticator import Authenticator
+from jwt_auth.conf import Settings, derive_keys, load_settings
+from jwt_auth.revocation import Revocations
+from jwt_auth.tokens.access import AccessTokens
+from jwt_auth.tokens.policy import Policy
+from jwt_auth.tokens.refresh import RefreshTokens
+from jwt_auth.users import Accounts, PasswordMarks
+
+# Whatever of Django's settings is looked at in here or in conf.
+_WATCHED = frozenset({"JWT_AUTH", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "AUTH_USER_MODEL", "USE_TZ"})
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The app's parts, wired for one state of the settings."""
+
+    settings: Settings
+    access_tokens: AccessTokens
+    refresh_tokens: RefreshTokens
+    accounts: Accounts
+    password_marks: PasswordMarks
+    authenticator: Authenticator
+    clock: Callable[[], datetime]
+
+
+@lru_cache(maxsize=1)
+def current() -> Runtime:
+    """Return the parts for the settings in force, made at the first call.
+
+    Raises:
+        ImproperlyConfigured: ``JWT_AUTH`` has an error.
+    """
+    settings = load_settings()
+    access_tokens = AccessTokens(
+        ring=settings.ring,
+        policy=_policy(settings),
+        lifetime=settings.access_lifetime,
+        audience=settings.audience,
+    )
+    accounts = Accounts(settings)
+    can_revoke = settings.sessions_on and settings.revocation_interval is not None
+    return Runtime(
+        settings=settings,
+        access_tokens=access_tokens,
+        refresh_tokens=RefreshTokens(derive_keys("refresh_token")),
+        accounts=accounts,
+        password_marks=PasswordMarks(derive_keys("password_mark")),
+        authenticator=Authenticator(
+            tokens=access_tokens,
+            accounts=accounts,
+            revocations=Revocations() if can_revoke else None,
+            clock=timezone.now,
+        ),
+        clock=timezone.now,
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    demanded = {"iat", "jti"}
+    if settings.sessions_on:
+        demanded.add("sid")
+    audience = settings.audience
+    if audience is None:
+        audiences: frozenset[str] = frozenset()
+    else:
+        audiences = frozenset([audience] if isinstance(audience, str) else audience)
+    return Policy(
+        issuer=settings.issuer,
+        audiences=audiences,
+        demanded=frozenset(demanded),
+        longest_life=settings.access_lifetime.total_seconds(),
+        leeway=settings.leeway.total_seconds(),
+    )
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting in _WATCHED:
+        current.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="jwt_auth.runtime")

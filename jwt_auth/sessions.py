@@ -1,0 +1,439 @@
+"""The one desk: sessions are started, refreshed and ended here, and nowhere else.
+
+How a refresh works is told in DESIGN and in ``docs/``; the rule behind the order of
+its steps: spend last, and punish only by an UPDATE that repeats the finding.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import IntegrityError, OperationalError, router, transaction
+from django.dispatch import Signal
+from django.views.decorators.debug import sensitive_variables
+
+from jwt_auth import signals
+from jwt_auth.errors import (
+    InvalidCredentials,
+    RefreshNotValid,
+    RefreshReused,
+    SessionEnded,
+    Unavailable,
+)
+from jwt_auth.models import (
+    DEVICE_LENGTH,
+    USER_AGENT_LENGTH,
+    LoginSession,
+    LoginSessionQuerySet,
+    database_answers,
+)
+from jwt_auth.runtime import Runtime, current
+from jwt_auth.tokens.access import RESERVED, IssuedToken, SessionFacts
+from jwt_auth.tokens.refresh import RefreshToken
+from jwt_auth.transports import client_address, header_text
+from jwt_auth.users import is_active
+
+logger = logging.getLogger("jwt_auth")
+security_logger = logging.getLogger("jwt_auth.security")
+
+# How often a refresh looks again after somebody else changed the row.
+ROUNDS = 4
+
+LOGOUT = "logout"
+LOGOUT_ALL = "logout_all"
+REUSED = "refresh_reused"
+USER_INACTIVE = "user_inactive"
+USER_DELETED = "user_deleted"
+PASSWORD_CHANGED = "password_changed"  # noqa: S105
+
+# What a server says of two transactions in each other's way: PostgreSQL by
+# SQLSTATE, MariaDB and MySQL by number, SQLite by text alone.
+_CONFLICT_STATES = frozenset({"40001", "40P01", "55P03"})
+_CONFLICT_NUMBERS = frozenset({1020, 1205, 1213})
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """An access token and what continues it; lives are in whole seconds.
+
+    Without sessions, `refresh_token`, `refresh_expires_in` and `session_id` are `None`.
+    """
+
+    access_token: str = field(repr=False)
+    expires_in: int
+    refresh_token: str | None = field(default=None, repr=False)
+    refresh_expires_in: int | None = None
+    session_id: UUID | None = None
+
+    def body(self) -> dict[str, str | int]:
+        """Return the JSON object of RFC 6749 section 5.1, with `refresh_expires_in`."""
+        body: dict[str, str | int] = {
+            "access_token": self.access_token,
+            "token_type": "Bearer",
+            "expires_in": self.expires_in,
+        }
+        if self.refresh_token is not None and self.refresh_expires_in is not None:
+            body["refresh_token"] = self.refresh_token
+            body["refresh_expires_in"] = self.refresh_expires_in
+        return body
+
+
+def start(
+    user: Any,
+    request: Any = None,
+    *,
+    device: str = "",
+    amr: Sequence[str] = (),
+    claims: Mapping[str, Any] | None = None,
+) -> TokenPair:
+    """Sign *user* in: open a session and return its first pair.
+
+    For whoever was let in by other means than the login view. No password is
+    checked and none of Django's login signals is sent. *device* is a label of up to
+    100 characters, *amr* how the user proved who they are (RFC 8176). *claims* are
+    kept on the row and repeated in each access token, below those of ``CLAIMS``.
+
+    Raises:
+        InvalidCredentials: the user is inactive, anonymous, unsaved or gone.
+        ValueError: *claims* has a reserved name.
+        Unavailable: the database, ``CLAIMS``, ``ROLES`` or the signing key failed.
+    """
+    runtime = current()
+    now = runtime.clock()
+    if getattr(user, "pk", None) is None or not is_active(user):
+        raise InvalidCredentials("an inactive or unsaved user")
+    own_claims = dict(claims or {})
+    if reserved := RESERVED & own_claims.keys():
+        raise ValueError(f"claims has reserved names: {', '.join(sorted(reserved))}")
+    if not runtime.settings.sessions_on:
+        issued = _access_token(runtime, user, request, own_claims, now, session=None)
+        return TokenPair(issued.raw, issued.expires_in)
+    token = RefreshToken.first()
+    session = LoginSession(
+        id=token.session_id,
+        user=user,
+        rotated_at=now,
+        created_at=now,
+        expires_at=now + runtime.settings.session_lifetime,
+        password_mark=runtime.password_marks.current(user),
+        amr=list(amr),
+        claims=own_claims,
+        device=device.replace("\x00", "")[:DEVICE_LENGTH],
+    )
+    if request is not None:
+        session.ip = client_address(request)
+        session.user_agent = header_text(request, "HTTP_USER_AGENT", USER_AGENT_LENGTH)
+    pair = _pair(runtime, session, token, request, now)
+    with database_answers():
+        try:
+            session.save(using=router.db_for_write(LoginSession))
+        except IntegrityError:
+            raise InvalidCredentials("the user is gone") from None
+    _announce(signals.session_started, session, request)
+    return pair
+
+
+@sensitive_variables("raw")
+def refresh(raw: str, request: Any = None) -> TokenPair:
+    """Trade the refresh token *raw* for a pair (RFC 6749 section 6).
+
+    Within ``REFRESH_GRACE`` of a rotation every use of the old and of the new token
+    leads to the same new one. Takes two statements, three with roles from groups,
+    and opens no transaction: a refusal that ends the session must outlast the
+    refusal.
+
+    Raises:
+        RefreshNotValid: not genuine. No query was made.
+        SessionEnded: genuine, but the session is over.
+        RefreshReused: genuine, replaced before; the session has just been ended.
+        Unavailable: the database, ``CLAIMS``, ``ROLES`` or the signing key failed;
+            nothing was spent.
+        RuntimeError: called inside an atomic block.
+    """
+    runtime = current()
+    if not runtime.settings.sessions_on:
+        raise RefreshNotValid("there are no sessions")
+    token = runtime.refresh_tokens.read(raw)
+    _demand_autocommit()
+    with database_answers():
+        for _ in range(ROUNDS):
+            with suppress(_LostRound), _conflicts_lose_the_round():
+                return _refresh_once(runtime, token, request)
+    logger.error("A refresh lost %d rounds to other requests on its session.", ROUNDS)
+    raise Unavailable
+
+
+def end(session_id: UUID, reason: str = LOGOUT, request: Any = None) -> bool:
+    """End the session *session_id*. Return whether it had not ended before.
+
+    Its access tokens are refused from now on. *reason* is kept on the row, cut to
+    32 characters.
+
+    Raises:
+        Unavailable: the database failed.
+    """
+    sessions = LoginSession.objects.on_primary().filter(pk=session_id)
+    return _end(sessions, reason, request) == 1
+
+
+def end_all(
+    user: Any,
+    *,
+    except_session: UUID | None = None,
+    reason: str = LOGOUT_ALL,
+    request: Any = None,
+) -> int:
+    """End the sessions of *user*, but for *except_session*. Return how many ended.
+
+    Raises:
+        Unavailable: the database failed.
+    """
+    sessions = LoginSession.objects.on_primary().filter(user_id=user.pk)
+    if except_session is not None:
+        sessions = sessions.exclude(pk=except_session)
+    return _end(sessions, reason, request)
+
+
+def end_with_another_password(user: Any) -> int:
+    """End the sessions of *user* that were opened under another password.
+
+    Raises:
+        Unavailable: the database failed.
+    """
+    sessions = LoginSession.objects.on_primary().filter(user_id=user.pk)
+    marks = current().password_marks.all(user)
+    return _end(sessions.exclude(password_mark__in=marks), PASSWORD_CHANGED)
+
+
+def renew_password_marks(user: Any) -> None:
+    """Note the present password hash of *user* in all of their sessions.
+
+    Raises:
+        Unavailable: the database failed.
+    """
+    sessions = LoginSession.objects.on_primary().filter(user_id=user.pk)
+    with database_answers():
+        sessions.update(password_mark=current().password_marks.current(user))
+
+
+def forget_user(user: Any) -> None:
+    """End the sessions of *user*, who is about to be deleted, and blank their traces.
+
+    Raises:
+        Unavailable: the database failed.
+    """
+    end_all(user, reason=USER_DELETED)
+    with database_answers():
+        LoginSession.objects.on_primary().filter(user_id=user.pk).update(
+            device="", ip=None, user_agent=""
+        )
+
+
+# A thread each: the ORM and the project's CLAIMS and ROLES are synchronous.
+astart = sync_to_async(start)
+arefresh = sync_to_async(refresh)
+aend = sync_to_async(end)
+aend_all = sync_to_async(end_all)
+
+
+class _LostRound(Exception):
+    """Somebody else changed the row since it was read."""
+
+
+def _refresh_once(runtime: Runtime, token: RefreshToken, request: Any) -> TokenPair:
+    settings, now = runtime.settings, runtime.clock()
+    idle_limit = settings.refresh_lifetime
+    sessions = LoginSession.objects.on_primary()
+    session = sessions.select_related("user").filter(pk=token.session_id).first()
+    if (
+        session is None
+        or idle_limit is None
+        or session.user is None
+        or session.revoked_at is not None
+        or now >= session.ends_at(idle_limit)
+    ):
+        raise SessionEnded("no such session, or it is over")
+    if (reason := _why_refused(runtime, session)) is not None:
+        _revoke_as_read(sessions, session, reason, request, now)
+        raise SessionEnded(reason)
+
+    young = _is_young(session, settings.refresh_grace, now)
+    oldest_good = session.generation - 1 if young else session.generation
+    if token.generation < oldest_good:
+        _revoke_as_read(sessions, session, REUSED, request, now)
+        _report_reuse(session, token, request)
+        raise RefreshReused
+    if young and token.generation <= session.generation:
+        # A retry, or a burst of requests with one cookie jar: the one successor
+        # again, and nothing is written.
+        return _pair(runtime, session, token.of_generation(session.generation), request, now)
+    if token.generation > session.generation:
+        # Only we could have minted it, so the database went back: a restored backup,
+        # or a replica that took over too early. The token knows better.
+        security_logger.warning(
+            "Session %s is at generation %d and was shown a genuine token of generation %d.",
+            session.pk,
+            session.generation,
+            token.generation,
+        )
+    successor = token.of_generation(token.generation + 1)
+    changes = {
+        "generation": successor.generation,
+        "rotated_at": now,
+        "password_mark": runtime.password_marks.current(session.user),
+    }
+    rotated = copy.copy(session)
+    for name, value in changes.items():
+        setattr(rotated, name, value)
+    # Everything that can fail comes first. Spend last.
+    pair = _pair(runtime, rotated, successor, request, now)
+    if not sessions.rotate(session, **changes):
+        raise _LostRound
+    _announce(signals.session_refreshed, rotated, request)
+    return pair
+
+
+def _why_refused(runtime: Runtime, session: LoginSession) -> str | None:
+    if not is_active(session.user):
+        return USER_INACTIVE
+    if not runtime.password_marks.match(session.password_mark, session.user):
+        return PASSWORD_CHANGED
+    return None
+
+
+def _is_young(session: LoginSession, grace: timedelta, now: datetime) -> bool:
+    # abs(): clocks of two hosts differ, and a rotation may seem to lie ahead. A
+    # session that was never rotated has nothing to be handed back.
+    return (
+        grace > timedelta(0)
+        and session.generation > 0
+        and abs(now - session.rotated_at) <= grace
+    )
+
+
+def _revoke_as_read(
+    sessions: LoginSessionQuerySet,
+    session: LoginSession,
+    reason: str,
+    request: Any,
+    now: datetime,
+) -> None:
+    if not sessions.revoke(session, reason, now):
+        raise _LostRound
+    session.revoked_at, session.revoked_reason = now, reason
+    _announce(signals.session_ended, session, request)
+
+
+def _report_reuse(session: LoginSession, token: RefreshToken, request: Any) -> None:
+    security_logger.warning(
+        "A replaced refresh token (generation %d of %d) was used for session %s of user %s, "
+        "opened from %s, now from %s; the session was ended.",
+        token.generation,
+        session.generation,
+        session.pk,
+        ascii(session.user_id)[:100],
+        session.ip,
+        None if request is None else client_address(request),
+    )
+    _announce(signals.refresh_reused, session, request)
+
+
+def _end(sessions: LoginSessionQuerySet, reason: str, request: Any = None) -> int:
+    now = current().clock()
+    with database_answers():
+        found = list(sessions.filter(revoked_at__isnull=True).select_related("user"))
+        if not found:
+            return 0
+        ended = LoginSession.objects.on_primary().filter(pk__in=[one.pk for one in found])
+        count = ended.end(reason, now)
+    for session in found:
+        session.revoked_at, session.revoked_reason = now, reason
+        _announce(signals.session_ended, session, request)
+    return count
+
+
+def _pair(
+    runtime: Runtime, session: LoginSession, token: RefreshToken, request: Any, now: datetime
+) -> TokenPair:
+    idle_limit = runtime.settings.refresh_lifetime or timedelta(0)
+    ends_at = session.ends_at(idle_limit)
+    facts = SessionFacts(session.pk, session.created_at, session.amr, ends_at)
+    issued = _access_token(runtime, session.user, request, session.claims, now, session=facts)
+    return TokenPair(
+        access_token=issued.raw,
+        expires_in=issued.expires_in,
+        refresh_token=runtime.refresh_tokens.mint(token),
+        refresh_expires_in=int((ends_at - now).total_seconds()),
+        session_id=session.pk,
+    )
+
+
+def _access_token(
+    runtime: Runtime,
+    user: Any,
+    request: Any,
+    own_claims: Mapping[str, Any],
+    now: datetime,
+    *,
+    session: SessionFacts | None,
+) -> IssuedToken:
+    settings = runtime.settings
+    try:
+        extra = dict(own_claims)
+        if settings.claims is not None:
+            extra |= settings.claims(user, request)
+        roles = None if settings.roles is None else settings.roles(user)
+        if isinstance(roles, str):
+            raise TypeError("ROLES returned a string where a list of strings is expected")
+        return runtime.access_tokens.issue(
+            runtime.accounts.subject(user), now=now, session=session, roles=roles, extra=extra
+        )
+    except Exception as error:
+        # The project's own callables run in here, and anything may come out of them.
+        logger.exception("No access token could be made: CLAIMS, ROLES or the key failed.")
+        raise Unavailable from error
+
+
+def _announce(signal: Signal, session: LoginSession, request: Any) -> None:
+    """Send *signal* once the change is committed. A receiver's error is logged."""
+
+    def send() -> None:
+        signal.send_robust(sender=LoginSession, session=session, request=request)
+
+    transaction.on_commit(send, using=router.db_for_write(LoginSession))
+
+
+def _demand_autocommit() -> None:
+    connection = transaction.get_connection(router.db_for_write(LoginSession))
+    # The block that TestCase wraps around a test does not count: nobody commits it.
+    if any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
+        raise RuntimeError(
+            "jwt_auth.sessions.refresh() was called inside an atomic block, whose rollback "
+            "would undo the end of a stolen session. Call it outside, or mark the view "
+            "@transaction.non_atomic_requests."
+        )
+
+
+@contextmanager
+def _conflicts_lose_the_round() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if not _is_conflict(error):
+            raise
+        raise _LostRound from error
+
+
+def _is_conflict(error: OperationalError) -> bool:
+    cause = error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    number = error.args[0] if error.args else None
+    return state in _CONFLICT_STATES or number in _CONFLICT_NUMBERS or "is locked" in str(number)

@@ -1,0 +1,1 @@
+"""What a token is: plain Python, without Django and without a clock."""

@@ -1,0 +1,216 @@
+"""The claims of a token: strict JSON, strict types, and how far each is trusted."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, NewType
+from uuid import UUID
+
+from jwt_auth.errors import TokenNotValid
+
+# Python's parser recurses; where it gives up differs from version to version. No
+# honest header or claim set comes near this depth.
+MAX_DEPTH = 16
+MAX_ID_LENGTH = 255
+# The last second that a `datetime` can hold.
+LAST_SECOND = 253_402_300_799
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_IMMUTABLE = (str, int, float, bool, type(None))
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """Parse *raw* as exactly one JSON object (RFC 7515 section 5.2, RFC 7519 section 7.2).
+
+    Stricter than `json.loads`, so that no two parsers of one token can disagree:
+    UTF-8 alone and without a byte order mark, no name twice, no NaN or infinity,
+    no lone surrogate, at most `MAX_DEPTH` levels.
+
+    Raises:
+        TokenNotValid: anything else.
+    """
+    try:
+        # json.loads(bytes) would guess UTF-16 and UTF-32 as well.
+        text = raw.decode("utf-8")
+        if _too_deep(text):
+            raise TokenNotValid("nested too deeply")
+        value = _DECODER.decode(text)
+        if "\\u" in text:
+            # "\ud800" is legal JSON, but no text: a database would refuse it later.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except ValueError:
+        raise TokenNotValid("not strict JSON") from None
+    if not isinstance(value, dict):
+        raise TokenNotValid("not a JSON object")
+    return value
+
+
+def _too_deep(text: str) -> bool:
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for character in _STRING.sub("", text):
+        if character in "{[":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif character in "}]":
+            depth -= 1
+    return False
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # RFC 7515 section 4 and RFC 7519 section 4: duplicate names are refused.
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate name")
+    return members
+
+
+def _finite(text: str) -> float:
+    # float("1e400") is infinity, and an `exp` of infinity never ends.
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("not finite")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    # RFC 8259 section 6: NaN and Infinity are not JSON.
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_names, parse_float=_finite, parse_constant=_no_constant
+)
+
+
+class Claims(Mapping[str, Any]):
+    """A claim set whose registered claims have the types of RFC 7519 section 4.1.
+
+    Immutable: item access hands out copies of lists and objects, so that nothing
+    one request does to its claims can be seen by another.
+
+    `subject`, `expires` and whatever else is present have been checked for type
+    and form, not for meaning; how far a set is trusted is said by `SignedClaims`
+    and `VerifiedClaims`. `session_id` is `None` unless ``sid`` is a UUID in its
+    canonical spelling.
+
+    Raises:
+        TokenNotValid: ``sub`` or ``exp`` is missing, or a claim has a wrong type.
+    """
+
+    __slots__ = (
+        "_members",
+        "audiences",
+        "expires",
+        "issued",
+        "issuer",
+        "not_before",
+        "session_id",
+        "subject",
+    )
+
+    def __init__(self, members: dict[str, Any]) -> None:
+        self._members = members
+        self.issuer = _optional_text(members, "iss")
+        subject = _optional_text(members, "sub")
+        self.audiences = _audiences(members)
+        expires = _optional_time(members, "exp")
+        self.not_before = _optional_time(members, "nbf")
+        self.issued = _optional_time(members, "iat")
+        _optional_id(members, "jti")
+        self.session_id = _uuid(_optional_id(members, "sid"))
+        if subject is None or expires is None:
+            raise TokenNotValid("sub or exp is missing")
+        self.subject: str = subject
+        self.expires: float = expires
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._members[name]
+        return value if isinstance(value, _IMMUTABLE) else copy.deepcopy(value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __repr__(self) -> str:
+        return f"<Claims: {', '.join(map(ascii, self._members))}>"
+
+    @property
+    def expires_at(self) -> datetime:
+        """``exp`` in UTC."""
+        return datetime.fromtimestamp(self.expires, UTC)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The strings of the claim ``roles``; empty unless it is a list of strings."""
+        value = self._members.get("roles")
+        if not isinstance(value, list) or not all(isinstance(role, str) for role in value):
+            return ()
+        return tuple(value)
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The words of the claim ``scope`` (RFC 8693 section 4.2); empty unless a string."""
+        value = self._members.get("scope")
+        return frozenset(value.split(" ")) - {""} if isinstance(value, str) else frozenset()
+
+
+# The type is the receipt: only jws.verify() makes the first, only a policy the second.
+SignedClaims = NewType("SignedClaims", Claims)
+VerifiedClaims = NewType("VerifiedClaims", Claims)
+
+
+def _optional_text(members: dict[str, Any], name: str) -> str | None:
+    if name not in members:
+        return None
+    value = members[name]
+    if not isinstance(value, str) or not value:
+        raise TokenNotValid(f"{name} is not a non-empty string")
+    return value
+
+
+def _optional_id(members: dict[str, Any], name: str) -> str | None:
+    value = _optional_text(members, name)
+    if value is not None and len(value) > MAX_ID_LENGTH:
+        raise TokenNotValid(f"{name} is too long")
+    return value
+
+
+def _audiences(members: dict[str, Any]) -> tuple[str, ...]:
+    # RFC 7519 section 4.1.3: an array of strings, or one string.
+    if "aud" not in members:
+        return ()
+    value = members["aud"]
+    audiences = value if isinstance(value, list) else [value]
+    if not audiences or not all(isinstance(one, str) and one for one in audiences):
+        raise TokenNotValid("aud is not one or more non-empty strings")
+    return tuple(audiences)
+
+
+def _optional_time(members: dict[str, Any], name: str) -> float | None:
+    if name not in members:
+        return None
+    value = members[name]
+    # By type and not isinstance: bool is an int, and `"exp": true` must not read as
+    # one second.
+    if type(value) not in (int, float) or not 0 <= value <= LAST_SECOND:
+        raise TokenNotValid(f"{name} is not a time")
+    return float(value)
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        value = UUID(text)
+    except (TypeError, ValueError):
+        return None
+    # UUID() takes braces, upper case and missing hyphens; a session has one name.
+    return value if str(value) == text else None

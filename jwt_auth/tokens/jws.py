@@ -1,0 +1,148 @@
+"""Signatures: compact JWS in and out. The only module that imports PyJWT.
+
+Form and content are read here and by `claims`, strictly; PyJWT computes and
+compares signatures and converts keys. A release of PyJWT that tolerates more than
+the last one therefore changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jwt
+
+from jwt_auth.errors import TokenNotValid
+from jwt_auth.tokens.claims import Claims, SignedClaims, read_object
+
+if TYPE_CHECKING:
+    from jwt_auth.tokens.keys import Key, KeyRing
+
+logger = logging.getLogger("jwt_auth")
+
+MAX_LENGTH = 8192
+
+# RFC 7515 section 7.1: three segments of base64url without padding, none of them empty.
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+# RFC 4648 section 3.5: the bits that a last character does not need are zero, so
+# that every value has one spelling. By the number of characters in the last group.
+_CANONICAL_LAST = {0: None, 2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+
+
+def sign(members: Mapping[str, Any], key: Key, typ: str) -> str:
+    """Return the claim set *members* as a compact JWS of type *typ*.
+
+    Raises:
+        TypeError, ValueError: a member is no JSON, or nothing that verify() takes.
+        TokenNotValid: a registered claim has a wrong type.
+    """
+    header = {"alg": key.algorithm, "kid": key.kid, "typ": typ}
+    payload = _to_json(members)
+    # What is handed out must be what is taken back.
+    Claims(read_object(payload))
+    signed = f"{_encode(_to_json(header))}.{_encode(payload)}"
+    signature = jwt.get_algorithm_by_name(key.algorithm).sign(signed.encode(), key.signing)
+    raw = f"{signed}.{_encode(signature)}"
+    if len(raw) > MAX_LENGTH:
+        raise ValueError(f"the token would be longer than {MAX_LENGTH} bytes")
+    return raw
+
+
+def verify(raw: str, ring: KeyRing, types: frozenset[str]) -> SignedClaims:
+    """Check form, header and signature of *raw* and read its claims.
+
+    Time, issuer and audience are not looked at: that is the policy's work.
+
+    Raises:
+        TokenNotValid: not a compact JWS of one of *types*, signed by a key of *ring*.
+    """
+    # By length alone and before anything else: the rest costs time for each byte.
+    if not isinstance(raw, str) or len(raw) > MAX_LENGTH:
+        raise TokenNotValid("no text, or too long")
+    if _COMPACT.fullmatch(raw) is None:
+        raise TokenNotValid("not a compact JWS")
+    signed, _, signature = raw.rpartition(".")
+    header, _, payload = signed.partition(".")
+    key = _key_for(read_object(_decode(header)), ring, types)
+    content, proof = _decode(payload), _decode(signature)
+    if not _holds(key, signed.encode("ascii"), proof):
+        raise TokenNotValid("the signature does not match")
+    return SignedClaims(Claims(read_object(content)))
+
+
+def _key_for(header: dict[str, Any], ring: KeyRing, types: frozenset[str]) -> Key:
+    # RFC 8725 section 3.11: the type is said explicitly and is one of ours.
+    typ = header.get("typ")
+    if not isinstance(typ, str) or typ not in types:
+        raise TokenNotValid("another typ")
+    # RFC 7515 section 4.1.11 and RFC 7797: no extension is understood here, and a
+    # `cty` would say that the payload is not a claim set (RFC 7519 section 5.2).
+    if not header.keys().isdisjoint({"crit", "b64", "cty"}):
+        raise TokenNotValid("crit, b64 or cty in the header")
+    # `jwk`, `jku`, `x5c`, `x5u` are not looked at: keys come from the ring alone
+    # (RFC 8725 section 3.10).
+    return ring.find(header)
+
+
+def _holds(key: Key, signed: bytes, signature: bytes) -> bool:
+    try:
+        return jwt.get_algorithm_by_name(key.algorithm).verify(signed, key.verifying, signature)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # A library that stumbles over a token has not accepted it. The type alone is
+        # logged: messages and tracebacks may quote the token.
+        logger.error("checking a signature raised %s", type(error).__name__)
+        return False
+
+
+def prepare_secret(secret: bytes) -> bytes:
+    """Return *secret* if PyJWT takes it as an HMAC key.
+
+    It refuses whatever looks like a public key or certificate in PEM, SSH, DER or
+    JWK form: everybody knows those (RFC 8725 section 3.1).
+
+    Raises:
+        jwt.PyJWTError: it does not. The message may quote the key.
+    """
+    return jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+
+
+def key_from_jwk(jwk: Mapping[str, Any]) -> Any:
+    """Return the secret or the cryptography key that *jwk* describes.
+
+    Raises:
+        Exception: it describes none. The message may quote the key.
+    """
+    loader = {"oct": "HS256", "RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}[jwk["kty"]]
+    return jwt.get_algorithm_by_name(loader).from_jwk(dict(jwk))
+
+
+def key_to_jwk(algorithm: str, public_key: Any) -> dict[str, Any]:
+    """Return *public_key* as a JWK, with whatever members PyJWT adds."""
+    jwk: dict[str, Any] = jwt.get_algorithm_by_name(algorithm).to_jwk(public_key, as_dict=True)
+    return jwk
+
+
+def _to_json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(
+        value, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def _encode(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _decode(segment: str) -> bytes:
+    remainder = len(segment) % 4
+    if remainder == 1:
+        raise TokenNotValid("not base64url")
+    last = _CANONICAL_LAST[remainder]
+    if last is not None and segment[-1] not in last:
+        raise TokenNotValid("not canonical base64url")
+    return urlsafe_b64decode(segment + "=" * (-remainder % 4))

@@ -1,0 +1,97 @@
+"""The rules that a signed claim set must pass before anybody may rely on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jwt_auth.errors import TokenExpired, TokenNotValid
+from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
+
+# Hosts differ by some seconds; an early `iat` is no attack once the signature has held.
+FUTURE_TOLERANCE = 60
+# Of one host's rounding, not of another lifetime: the list of revoked sessions
+# reaches back no further than ACCESS_TOKEN_LIFETIME + LEEWAY + this.
+LIFETIME_SLACK = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one issuer's tokens must say. All durations are in seconds.
+
+    `issuer` `None` and `audiences` empty mean that a token carrying the claim is
+    refused: it was made for somebody else's rules. `longest_life` bounds
+    ``exp - iat``. `demanded` names claims beyond ``sub`` and ``exp``, which every
+    claim set has.
+    """
+
+    issuer: str | None = None
+    audiences: frozenset[str] = field(default_factory=frozenset)
+    demanded: frozenset[str] = field(default_factory=frozenset)
+    longest_life: float | None = None
+    leeway: float = 0
+
+    def verify(self, claims: SignedClaims, now: float) -> VerifiedClaims:
+        """Apply every rule at the time *now* (POSIX seconds).
+
+        The expiry is looked at last, so that "expired" is only ever said of a
+        token that is genuine in all else.
+
+        Raises:
+            TokenNotValid: a rule is broken.
+            TokenExpired: only the expiry is.
+        """
+        self.check_content(claims)
+        self.check_beginning(claims, now)
+        self.check_expiry(claims, now)
+        return VerifiedClaims(claims)
+
+    def check_content(self, claims: SignedClaims) -> None:
+        """Apply the rules that do not depend on the time.
+
+        Raises:
+            TokenNotValid: a rule is broken.
+        """
+        for name in self.demanded:
+            if name not in claims:
+                raise TokenNotValid(f"{name} is missing")
+        # RFC 7519 section 4.1.1 and RFC 8725 section 3.8: exactly this issuer.
+        if claims.issuer != self.issuer:
+            raise TokenNotValid("another issuer")
+        # RFC 7519 section 4.1.3 and RFC 8725 section 3.9: one member is ours.
+        if self.audiences.isdisjoint(claims.audiences) and (self.audiences or claims.audiences):
+            raise TokenNotValid("another audience")
+        if "sid" in self.demanded and claims.session_id is None:
+            raise TokenNotValid("sid is not the id of a session")
+        # RFC 9449 section 7.2, RFC 8705 section 3: a token bound to a key is worth
+        # nothing without the proof of possession, which nobody here can check.
+        if "cnf" in claims:
+            raise TokenNotValid("bound to a key")
+        if (
+            self.longest_life is not None
+            and claims.issued is not None
+            and claims.expires - claims.issued > self.longest_life + LIFETIME_SLACK
+        ):
+            raise TokenNotValid("lives longer than any token of this issuer")
+
+    def check_beginning(self, claims: SignedClaims, now: float) -> None:
+        """Refuse what is not valid yet.
+
+        Raises:
+            TokenNotValid: ``nbf`` or ``iat`` is too far ahead.
+        """
+        # RFC 7519 section 4.1.5: not "before" nbf; iat is held to the same.
+        latest = now + max(self.leeway, FUTURE_TOLERANCE)
+        if (claims.not_before is not None and claims.not_before > latest) or (
+            claims.issued is not None and claims.issued > latest
+        ):
+            raise TokenNotValid("not valid yet")
+
+    def check_expiry(self, claims: SignedClaims, now: float) -> None:
+        """Refuse what has expired.
+
+        Raises:
+            TokenExpired: ``exp`` has passed.
+        """
+        # RFC 7519 section 4.1.4: "on or after" the expiry is too late, so >= and not >.
+        if now >= claims.expires + self.leeway:
+            raise TokenExpired("past its exp")

@@ -1,0 +1,66 @@
+"""How a credential travels: the ``Authorization`` header in, and who sent it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from rest_framework.settings import api_settings
+
+from jwt_auth.errors import InvalidRequest, TokenNotValid
+from jwt_auth.tokens.jws import MAX_LENGTH
+
+# RFC 9110 section 11.1: the scheme is a token, compared without regard to case.
+# Leading white space is looked through only to refuse it: nothing is stripped.
+_BEARER = re.compile(r"\s*bearer(?![A-Za-z0-9!#$%&'*+.^_`|~-])", re.IGNORECASE | re.ASCII)
+# RFC 6750 section 2.1: "Bearer" 1*SP b64token, and no other white space but SP.
+_CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE | re.ASCII)
+_ROOM_FOR_SCHEME = len("Bearer ")
+
+
+def bearer_token(request: Any) -> str | None:
+    """Return the token of the ``Authorization`` header of *request*.
+
+    *request* is Django's or DRF's. `None` means no header, or another scheme:
+    somebody else may know what to do with it. The token's own form is not looked at.
+
+    Raises:
+        InvalidRequest: the scheme is Bearer and the rest is not one token. Several
+            header fields arrive joined by commas and end here too.
+        TokenNotValid: too long to be looked at.
+    """
+    header = request.META.get("HTTP_AUTHORIZATION", "")
+    if _BEARER.match(header) is None:
+        return None
+    if len(header) > _ROOM_FOR_SCHEME + MAX_LENGTH:
+        raise TokenNotValid("too long")
+    credentials = _CREDENTIALS.fullmatch(header)
+    if credentials is None:
+        raise InvalidRequest("expected one token after Bearer")
+    return credentials[1]
+
+
+def client_address(request: Any) -> str | None:
+    """Return the address that *request* came from, as DRF's ``NUM_PROXIES`` says.
+
+    Unset or 0, ``X-Forwarded-For`` is not read: anybody can write it. `None` for
+    what is no address, such as a Unix socket.
+    """
+    text = request.META.get("REMOTE_ADDR", "")
+    proxies = api_settings.NUM_PROXIES
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR")
+    if proxies and forwarded:
+        hops = forwarded.split(",")
+        text = hops[-min(proxies, len(hops))]
+    try:
+        # A zone, as in fe80::1%eth0, is this host's own name for an interface.
+        return str(ipaddress.ip_address(text.strip().partition("%")[0]))
+    except ValueError:
+        return None
+
+
+def header_text(request: Any, name: str, length: int) -> str:
+    """Return the header *name* as text that a database takes, cut to *length*."""
+    value = request.META.get(name, "").replace("\x00", "")[:length]
+    return str(value.encode("utf-8", "replace").decode("utf-8"))

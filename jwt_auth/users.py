@@ -1,0 +1,246 @@
+"""Who a token speaks of: loaded when touched, loaded at once, or from claims alone."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import is_password_usable
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import DataError, router
+from django.utils.functional import SimpleLazyObject, empty
+
+from jwt_auth.conf import Settings
+from jwt_auth.errors import Rejected, SessionEnded, TokenNotValid, Unavailable
+from jwt_auth.models import LoginSession, database_answers
+from jwt_auth.tokens.claims import VerifiedClaims
+
+# What a database driver or a model field says of a value that no row can have.
+_IMPOSSIBLE = (ValueError, TypeError, OverflowError, ValidationError, DataError)
+
+# Called with a refusal while a lazy user loads: raises what its framework answers,
+# or returns the user to stand in where no answer can be given any more.
+OnRefusal = Callable[[Rejected | Unavailable], AnonymousUser]
+
+
+def group_names(user: Any) -> list[str]:
+    """Return the names of the groups of *user*: the default for the claim ``roles``."""
+    groups = getattr(user, "groups", None)
+    return [] if groups is None else list(groups.order_by("name").values_list("name", flat=True))
+
+
+def is_active(user: Any) -> bool:
+    """Tell whether *user* may sign in; a model without the field has no other users."""
+    return bool(getattr(user, "is_active", True))
+
+
+class PasswordMarks:
+    """Digests of password hashes, to see that a password is still the same.
+
+    Keyed, so that a copy of the session table says nothing of a password. The first
+    key makes marks; all keys recognise them.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = keys
+
+    def current(self, user: Any) -> str:
+        """Return the mark to store for *user*."""
+        return self._mark(user, self._keys[0])
+
+    def all(self, user: Any) -> list[str]:
+        """Return every mark that stands for the present password of *user*."""
+        return [self._mark(user, key) for key in self._keys]
+
+    def match(self, mark: str, user: Any) -> bool:
+        """Tell whether *mark* stands for the present password of *user*."""
+        return any(hmac.compare_digest(mark, known) for known in self.all(user))
+
+    def _mark(self, user: Any, key: bytes) -> str:
+        password = getattr(user, "password", None)
+        # Every unusable password is spelled differently and means the same: none.
+        text = password if is_password_usable(password) and password else "unusable"
+        return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+class TokenUser:
+    """A user made of verified claims alone, for services without a user table.
+
+    It answers what DRF's permissions and throttles ask. It is never staff and has
+    no permissions: claims grant nothing by themselves.
+    """
+
+    is_authenticated = True
+    is_anonymous = False
+    is_active = True
+    is_staff = False
+    is_superuser = False
+
+    def __init__(self, claims: VerifiedClaims) -> None:
+        self.claims = claims
+
+    @property
+    def pk(self) -> str:
+        """The claim ``sub``."""
+        return self.claims.subject
+
+    id = pk
+
+    def get_username(self) -> str:
+        """Return the claim ``sub``."""
+        return self.claims.subject
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """Return False."""
+        return False
+
+    def has_perms(self, perm_list: Sequence[str], obj: Any = None) -> bool:
+        """Return False."""
+        return False
+
+    def has_module_perms(self, app_label: str) -> bool:
+        """Return False."""
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenUser) and (self.claims.issuer, self.pk) == (
+            other.claims.issuer,
+            other.pk,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.claims.issuer, self.pk))
+
+    def __str__(self) -> str:
+        return self.claims.subject
+
+
+class Accounts:
+    """Finds the user that claims speak of, through the row of their session."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def subject(self, user: Any) -> str:
+        """Return the value of ``sub`` for *user*."""
+        return str(getattr(user, self._settings.user_id_field))
+
+    def load(self, claims: VerifiedClaims) -> Any:
+        """Return the user from the primary database: one query.
+
+        Raises:
+            SessionEnded: the user is gone or inactive, or the session was ended.
+            TokenNotValid: ``sub`` names no user, or not this session's.
+            Unavailable: the database failed.
+        """
+        with database_answers():
+            try:
+                return self._judge(claims, self._query(claims).get())
+            except (ObjectDoesNotExist, *_IMPOSSIBLE):
+                raise SessionEnded("no such user or session") from None
+
+    async def aload(self, claims: VerifiedClaims) -> Any:
+        """See load()."""
+        with database_answers():
+            try:
+                return self._judge(claims, await self._query(claims).aget())
+            except (ObjectDoesNotExist, *_IMPOSSIBLE):
+                raise SessionEnded("no such user or session") from None
+
+    def lazy(self, claims: VerifiedClaims, on_refusal: OnRefusal) -> LazyUser:
+        """Return a user that is loaded at the first touch that needs the row.
+
+        Raises:
+            TokenNotValid: ``sub`` is nothing that the field can hold.
+        """
+        model = get_user_model()
+        name = self._settings.user_id_field
+        field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
+        value = self._key(field, claims.subject)
+
+        def load() -> Any:
+            try:
+                return self.load(claims)
+            except (Rejected, Unavailable) as refusal:
+                return on_refusal(refusal)
+
+        known = {"pk": value, field.attname: value} if field.primary_key else {field.attname: value}
+        return LazyUser(load, model, known)
+
+    def _query(self, claims: VerifiedClaims) -> Any:
+        if self._settings.sessions_on:
+            sessions = LoginSession.objects.on_primary().select_related("user")
+            return sessions.filter(pk=claims.session_id)
+        # The base manager: a default manager may hide rows.
+        model = get_user_model()
+        users = model._base_manager.using(router.db_for_write(model))
+        return users.filter(**{self._settings.user_id_field: claims.subject})
+
+    def _judge(self, claims: VerifiedClaims, found: Any) -> Any:
+        user = found
+        if self._settings.sessions_on:
+            user = found.user
+            if user is None or found.revoked_at is not None:
+                raise SessionEnded("the user is gone, or the session was ended")
+        if not is_active(user):
+            raise SessionEnded("the user is inactive")
+        # int(" 1 "), int("٣") and UUID("{…}") find a row as well; one user has one
+        # spelling.
+        if self.subject(user) != claims.subject:
+            raise TokenNotValid("sub is not this user")
+        return user
+
+    def _key(self, field: Any, subject: str) -> Any:
+        while field.remote_field is not None:
+            # The primary key of a child model is a link to its parent's.
+            field = field.target_field
+        try:
+            value = field.to_python(subject)
+        except _IMPOSSIBLE:
+            raise TokenNotValid("sub is no key of a user") from None
+        if str(value) != subject:
+            raise TokenNotValid("sub is not in its canonical spelling")
+        return value
+
+
+class LazyUser(SimpleLazyObject):
+    """The user of a verified token, not loaded before the row is needed.
+
+    Truth value, class, ``pk``, the key's own name, `is_authenticated` and
+    `is_anonymous` are known from the token and cost no query.
+    """
+
+    def __init__(self, load: Callable[[], Any], model: type[Any], known: dict[str, Any]) -> None:
+        super().__init__(load)
+        # In the instance's dict, where look-up ends before LazyObject.__getattr__.
+        self.__dict__["_model"] = model
+        self.__dict__["_known"] = {
+            **known,
+            "_meta": model._meta,
+            "is_authenticated": True,
+            "is_anonymous": False,
+        }
+        self.__dict__.update(self.__dict__["_known"])
+
+    def _setup(self) -> None:
+        super()._setup()  # type: ignore[misc]
+        for name in self.__dict__["_known"]:
+            self.__dict__.pop(name, None)
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def __class__(self) -> Any:
+        wrapped = self._wrapped
+        return self.__dict__["_model"] if wrapped is empty else wrapped.__class__
+
+    # A copy made before the user is loaded loads on its own, and knows as much.
+    def __copy__(self) -> Any:
+        return self if self._wrapped is empty else super().__copy__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self if self._wrapped is empty else super().__deepcopy__(memo)

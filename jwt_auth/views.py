@@ -1,0 +1,341 @@
+"""The HTTP skin: login, refresh, logout, sessions and published keys.
+
+The views fix everything that a project's DRF settings could change about their
+answers, stay outside ``ATOMIC_REQUESTS`` on every database, and never read or set a
+cookie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.db import connections, transaction
+from django.http import Http404, HttpResponseBase
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from rest_framework.exceptions import (
+    NotAuthenticated,
+    ParseError,
+    UnsupportedMediaType,
+    ValidationError,
+)
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser, JSONParser
+from rest_framework.permissions import AllowAny, BasePermission
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView, exception_handler
+
+from jwt_auth import errors, sessions
+from jwt_auth.authentication import JWTAuthentication
+from jwt_auth.models import LoginSession, database_answers
+from jwt_auth.runtime import current
+from jwt_auth.serializers import LoginSerializer
+from jwt_auth.transports import bearer_token
+
+# Much shorter than the time for which an old key goes on verifying.
+KEYS_MAX_AGE = 300
+
+
+class _StrictJSONParser(JSONParser):
+    """Takes JSON in UTF-8 alone (RFC 8259 section 8.1), nested as deep as Python likes."""
+
+    strict = True
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Any = None
+    ) -> Any:
+        # The request's charset may name any codec of Python's, text or not.
+        context = {**(parser_context or {}), "encoding": "utf-8"}
+        try:
+            return super().parse(stream, media_type, context)
+        except (ParseError, RecursionError):
+            # A fixed text: the parser's own quotes the body.
+            raise ParseError("The body is not valid JSON.") from None
+
+
+class _AlwaysJSON(BaseContentNegotiation):
+    """Answers in JSON whatever ``Accept`` says: there is nothing else to choose."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        content_type = (request.content_type or "").partition(";")[0].strip().lower()
+        return next((one for one in parsers if one.media_type == content_type), None)
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class _View(APIView):
+    """What all views here have in common."""
+
+    authentication_classes: Any = ()
+    permission_classes: Any = (AllowAny,)
+    throttle_classes: Any = ()
+    parser_classes: Any = (_StrictJSONParser,)
+    renderer_classes: Any = (JSONRenderer,)
+    content_negotiation_class = _AlwaysJSON
+    versioning_class = None
+    cache_control: ClassVar[str] = "no-store"
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        view = super().as_view(**initkwargs)
+        # A refusal that ends a session must outlast the refusal, and a refresh is
+        # never to be undone after its answer was made.
+        for alias in connections:
+            view = transaction.non_atomic_requests(using=alias)(view)
+        return view
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Answer 204; ``Allow`` says the methods."""
+        return Response(status=204)
+
+    def get_exception_handler(self) -> Callable[[Exception, Any], Response | None]:
+        return _answer
+
+    def finalize_response(
+        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        ok = response.status_code == 200
+        response["Cache-Control"] = self.cache_control if ok else "no-store"
+        return response
+
+
+class _SessionView(_View):
+    """A view that is not there when the project has no login sessions."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if not current().settings.sessions_on:
+            raise Http404
+        super().initial(request, *args, **kwargs)
+
+
+class _SignedIn(BasePermission):
+    """The request has our access token; a CORS preflight never has one."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return request.method == "OPTIONS" or request.auth is not None
+
+
+@method_decorator(sensitive_post_parameters(), name="dispatch")
+class LoginView(_View):
+    """``POST``: trade user name and password for a pair.
+
+    To change what is asked, set `serializer_class`; to change what is answered,
+    override `response_data`.
+    """
+
+    serializer_class: type[BaseSerializer[Any]] = LoginSerializer
+
+    @method_decorator(sensitive_variables())
+    def post(self, request: Request) -> Response:
+        """Answer 200 with a pair, 400 with field errors, or 401."""
+        django_request = request._request
+        serializer = self.serializer_class(
+            data=request.data, context={"request": django_request, "view": self}
+        )
+        with database_answers():
+            serializer.is_valid(raise_exception=True)
+        user = serializer.validated_data["user"]
+        pair = sessions.start(
+            user,
+            django_request,
+            device=serializer.validated_data.get("device", ""),
+            amr=("pwd",),
+        )
+        with database_answers():
+            # Django's own receiver notes last_login.
+            user_logged_in.send(sender=user.__class__, request=django_request, user=user)
+        return Response(self.response_data(pair, user))
+
+    def response_data(self, pair: sessions.TokenPair, user: Any) -> Mapping[str, Any]:
+        """Return the body to answer with."""
+        return pair.body()
+
+
+class RefreshView(_SessionView):
+    """``POST``: trade a refresh token for a new pair."""
+
+    @method_decorator(sensitive_variables())
+    def post(self, request: Request) -> Response:
+        """Answer 200 with a pair, 400 with field errors, or 401."""
+        raw = _refresh_token(request.data, required=True)
+        try:
+            pair = sessions.refresh(raw, request._request)
+        except errors.Rejected as rejected:
+            return _refused(rejected, errors.BARE_CHALLENGE)
+        return Response(pair.body())
+
+
+class LogoutView(_SessionView):
+    """``POST``: end the session of a refresh token, or of the bearer access token."""
+
+    @method_decorator(sensitive_variables())
+    def post(self, request: Request) -> Response:
+        """Answer 204, for an unknown token too; 400 if there is no token at all."""
+        raw = None if _is_empty_form(request) else _refresh_token(request.data, required=False)
+        try:
+            session_id = self._session_id(request, raw)
+        except (errors.RefreshNotValid, errors.TokenNotValid):
+            # RFC 7009 section 2.2: an invalid token is as good as ended.
+            return Response(status=204)
+        self._end(session_id, request)
+        return Response(status=204)
+
+    def _session_id(self, request: Request, raw: str | None) -> UUID | None:
+        if raw is not None:
+            return current().refresh_tokens.read(raw).session_id
+        raw = bearer_token(request)
+        if raw is None:
+            raise ValidationError({"refresh_token": ["This field is required."]})
+        return current().authenticator.unsafe_verify_expired(raw).session_id
+
+    def _end(self, session_id: UUID | None, request: Request) -> None:
+        with database_answers():
+            session = (
+                LoginSession.objects.on_primary()
+                .select_related("user")
+                .filter(pk=session_id)
+                .first()
+            )
+        if session is not None and sessions.end(session.pk, sessions.LOGOUT, request._request):
+            user = session.user
+            user_logged_out.send(sender=user.__class__, request=request._request, user=user)
+
+
+class SessionListView(_SessionView):
+    """``GET``: the caller's live sessions. ``DELETE``: end them."""
+
+    authentication_classes: Any = (JWTAuthentication,)
+    permission_classes: Any = (_SignedIn,)
+
+    def get(self, request: Request) -> Response:
+        """Answer 200 with a plain list, newest first."""
+        runtime = current()
+        idle_limit = runtime.settings.refresh_lifetime
+        assert idle_limit is not None  # noqa: S101
+        with database_answers():
+            live = list(
+                LoginSession.objects.on_primary()
+                .filter(user_id=request.user.pk)
+                .live(runtime.clock(), idle_limit)
+                .order_by("-created_at", "-pk")
+            )
+        return Response(
+            [
+                {
+                    "id": str(session.pk),
+                    "device": session.device,
+                    "ip": session.ip,
+                    "user_agent": session.user_agent,
+                    "created_at": session.created_at,
+                    "last_used_at": session.rotated_at,
+                    "expires_at": session.ends_at(idle_limit),
+                    "current": session.pk == request.auth.session_id,
+                }
+                for session in live
+            ]
+        )
+
+    def delete(self, request: Request) -> Response:
+        """Answer 204; ``?keep=current`` or ``?keep=none`` has to be said."""
+        keep = request.query_params.getlist("keep")
+        if keep == ["current"]:
+            kept = request.auth.session_id
+        elif keep == ["none"]:
+            kept = None
+        else:
+            raise ValidationError({"keep": ["Say ?keep=current or ?keep=none."]})
+        sessions.end_all(request.user, except_session=kept, request=request._request)
+        return Response(status=204)
+
+
+class SessionDetailView(_SessionView):
+    """``DELETE``: end one of the caller's sessions."""
+
+    authentication_classes: Any = (JWTAuthentication,)
+    permission_classes: Any = (_SignedIn,)
+
+    def delete(self, request: Request, id: UUID) -> Response:  # noqa: A002
+        """Answer 204, or 404 for a session that is not the caller's."""
+        with database_answers():
+            own = LoginSession.objects.on_primary().filter(pk=id, user_id=request.user.pk)
+            if not own.exists():
+                raise Http404
+        sessions.end(id, sessions.LOGOUT, request._request)
+        return Response(status=204)
+
+
+class JWKSView(_View):
+    """``GET``: the public keys that verify our access tokens (RFC 7517 section 5)."""
+
+    cache_control = f"public, max-age={KEYS_MAX_AGE}"
+
+    def get(self, request: Request) -> Response:
+        """Answer 200; with HMAC keys alone the list is empty."""
+        return Response(current().settings.ring.public_jwks())
+
+
+def _refresh_token(data: Any, *, required: bool) -> str | None:
+    """Return the member ``refresh_token`` of a body, with DRF's field errors.
+
+    A serializer would say the same at several times the price.
+    """
+    if not isinstance(data, Mapping):
+        text = f"Invalid data. Expected a dictionary, but got {type(data).__name__}."
+        raise ValidationError({"non_field_errors": [text]})
+    if "refresh_token" not in data and not required:
+        return None
+    raw = data.get("refresh_token", "")
+    if "refresh_token" not in data:
+        text = "This field is required."
+    elif raw is None:
+        text = "This field may not be null."
+    elif not isinstance(raw, str):
+        text = "Not a valid string."
+    elif not raw.strip():
+        text = "This field may not be blank."
+    else:
+        return raw
+    raise ValidationError({"refresh_token": [text]})
+
+
+def _is_empty_form(request: Request) -> bool:
+    """Tell whether the body is a multipart form without a field.
+
+    Some clients, Django's test client for one, send it where no body is meant.
+    """
+    if not (request.content_type or "").startswith("multipart/form-data"):
+        return False
+    return not request._request.POST and not request._request.FILES
+
+
+def _refused(error: errors.Rejected, challenge: str) -> Response:
+    response = Response(error.body, status=error.status)
+    response["WWW-Authenticate"] = challenge
+    return response
+
+
+def _answer(error: Exception, context: Any) -> Response | None:
+    """Answer an exception of these views: the `get_exception_handler` of all of them."""
+    if isinstance(error, errors.Rejected):
+        return _refused(error, error.challenge)
+    if isinstance(error, errors.Unavailable):
+        response = Response(error.body, status=error.status)
+        response["Retry-After"] = str(error.retry_after)
+        return response
+    if isinstance(error, UnsupportedMediaType):
+        # DRF's own text would repeat the header.
+        error = UnsupportedMediaType("", detail="The body has to be application/json.")
+    if isinstance(error, NotAuthenticated):
+        missing = errors.NotAuthenticated()
+        return _refused(missing, missing.challenge)
+    return exception_handler(error, context)
