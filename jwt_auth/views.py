@@ -7,6 +7,7 @@ cookie.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from uuid import UUID
@@ -50,8 +51,12 @@ class _StrictJSONParser(JSONParser):
     def parse(
         self, stream: Any, media_type: str | None = None, parser_context: Any = None
     ) -> Any:
-        # The request's charset may name any codec of Python's, text or not.
-        context = {**(parser_context or {}), "encoding": "utf-8"}
+        # The request's charset may name any codec of Python's, text or not. Django
+        # leaves out what Python does not know.
+        charset = parser_context["request"].encoding
+        if charset is not None and codecs.lookup(charset).name not in {"utf-8", "ascii"}:
+            raise ParseError("JSON is encoded in UTF-8.")
+        context = {**parser_context, "encoding": "utf-8"}
         try:
             return super().parse(stream, media_type, context)
         except (ParseError, RecursionError):

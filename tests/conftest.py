@@ -1,0 +1,111 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+PASSWORD = " correct horse battery "
+NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
+
+
+class JSONClient(Client):
+    """Django's test client, speaking JSON and bearer tokens."""
+
+    def call(self, method: str, path: str, body: Any = None, token: str | None = None) -> Any:
+        """Send *body* as JSON; without one, send none."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        kwargs: dict[str, Any] = {"headers": headers}
+        if body is not None:
+            kwargs |= {"data": body, "content_type": "application/json"}
+        return getattr(self, method)(path, **kwargs)
+
+    def login(self, name: str = "ada", password: str = PASSWORD, **more: str) -> Any:  # type: ignore[override]
+        """Sign in by the login view."""
+        body = {get_user_model().USERNAME_FIELD: name, "password": password, **more}
+        return self.call("post", "/auth/login/", body)
+
+    def refresh(self, raw: Any) -> Any:
+        """Trade a refresh token."""
+        return self.call("post", "/auth/refresh/", {"refresh_token": raw})
+
+    def logout_with(self, raw: Any) -> Any:
+        """Log out by refresh token."""
+        return self.call("post", "/auth/logout/", {"refresh_token": raw})
+
+    def whoami(self, token: str | None = None) -> Any:
+        """Call a protected view."""
+        return self.call("get", "/whoami/", token=token)
+
+
+class Clock:
+    """The time of all of Python, standing still until it is moved."""
+
+    def __init__(self, traveller: time_machine.Traveller) -> None:
+        self._traveller = traveller
+
+    def move(self, **delta: float) -> None:
+        """Move on (or back) by a `timedelta` of these arguments."""
+        self._traveller.shift(timedelta(**delta))
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    with time_machine.travel(NOW, tick=False) as traveller:
+        yield Clock(traveller)
+
+
+@pytest.fixture
+def client() -> JSONClient:
+    return JSONClient()
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., Any]:
+    def make(name: str = "ada", **fields: Any) -> Any:
+        model = get_user_model()
+        return model.objects.create_user(
+            **{model.USERNAME_FIELD: name, "password": PASSWORD, **fields}
+        )
+
+    return make
+
+
+@pytest.fixture
+def user(make_user: Callable[..., Any]) -> Any:
+    return make_user()
+
+
+@functools.cache
+def private_pem(kind: str) -> bytes:
+    """Return a private key of *kind* as PEM, the same one in every test."""
+    makers: dict[str, Callable[[], Any]] = {
+        "RSA-2048": lambda: rsa.generate_private_key(65537, 2048),
+        "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+        "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+        "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    }
+    pem: bytes = makers[kind]().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return pem
+
+
+def public_pem(private: bytes) -> bytes:
+    """Return the public half of a private PEM."""
+    key = serialization.load_pem_private_key(private, None).public_key()
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
