@@ -161,11 +161,19 @@ class Accounts:
         field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
         value = self._key(field, claims.subject)
 
+        refused: list[Rejected] = []
+
         def load() -> Any:
             try:
-                return self.load(claims)
-            except (Rejected, Unavailable) as refusal:
-                return on_refusal(refusal)
+                if not refused:
+                    return self.load(claims)
+                error: Rejected | Unavailable = refused[0]
+            except Rejected as rejected:
+                refused.append(rejected)
+                error = rejected
+            except Unavailable as unavailable:
+                error = unavailable
+            return on_refusal(error)
 
         known = {"pk": value, field.attname: value} if field.primary_key else {field.attname: value}
         return LazyUser(load, model, known)
@@ -226,9 +234,18 @@ class LazyUser(SimpleLazyObject):
         self.__dict__.update(self.__dict__["_known"])
 
     def _setup(self) -> None:
-        super()._setup()  # type: ignore[misc]
-        for name in self.__dict__["_known"]:
-            self.__dict__.pop(name, None)
+        try:
+            super()._setup()  # type: ignore[misc]
+        finally:
+            # Whoever was refused is not known to be authenticated either.
+            for name in self.__dict__["_known"]:
+                self.__dict__.pop(name, None)
+
+    def __getattr__(self, name: str) -> Any:
+        # The ORM asks every value of a filter whether it is an expression. A user is none.
+        if name == "resolve_expression":
+            raise AttributeError(name)
+        return super().__getattr__(name)
 
     def __bool__(self) -> bool:
         return True

@@ -1,0 +1,286 @@
+"""Settings: what is taken, what is an error, and what the error says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+
+from jwt_auth import conf
+from jwt_auth.runtime import current
+from tests.conftest import private_pem, public_pem
+
+SECRET = "q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjGu1RpNi5o"
+NOT_CALLABLE = 7
+
+
+def problems(jwt_auth: Any, settings: Any) -> list[tuple[str, str, str]]:
+    """Return (id, message, hint) of each check message about *jwt_auth*."""
+    settings.JWT_AUTH = jwt_auth
+    return [
+        (one.id.removeprefix("jwt_auth."), one.msg, one.hint or "")
+        for one in run_checks(tags=["security"])
+        if one.id.startswith("jwt_auth.")
+    ]
+
+
+def test_the_defaults_are_fine(settings: Any) -> None:
+    assert problems({}, settings) == []
+    del settings.JWT_AUTH
+    found = conf.load_settings()
+    assert found.access_lifetime == timedelta(minutes=5)
+    assert found.refresh_lifetime == timedelta(days=14)
+    assert found.session_lifetime == timedelta(days=90)
+    assert found.refresh_grace == timedelta(seconds=120)
+    assert found.leeway == timedelta(0)
+    assert found.ring.signing.algorithm == "HS256"
+
+
+def test_the_default_grace_is_at_most_half_of_an_access_token(settings: Any) -> None:
+    settings.JWT_AUTH = {"ACCESS_TOKEN_LIFETIME": timedelta(minutes=2)}
+    assert conf.load_settings().refresh_grace == timedelta(minutes=1)
+
+
+WRONG: dict[str, tuple[Any, str, str, str]] = {
+    # settings, id, what the message names, what the hint offers
+    "no dict": (["ISSUER"], "E001", "JWT_AUTH", "JWT_AUTH = {"),
+    "misspelled": ({"ISUER": "x"}, "E001", "'ISUER'", "ISSUER"),
+    "simplejwt's": ({"VERIFYING_KEY": "x"}, "E001", "'VERIFYING_KEY'", "VERIFYING_KEYS"),
+    "drf-jwt's": ({"JWT_SECRET_KEY": "x"}, "E001", "'JWT_SECRET_KEY'", "drf-jwt"),
+    "unlike any": ({"QQQQQ": "x"}, "E001", "'QQQQQ'", "ISSUER, AUDIENCE"),
+    "no text": ({7: "x"}, "E001", "'7'", ""),
+    "issuer": ({"ISSUER": ""}, "E002", "ISSUER", "string"),
+    "audience": ({"AUDIENCE": []}, "E002", "AUDIENCE", "list of strings"),
+    "audience of numbers": ({"AUDIENCE": [7]}, "E002", "AUDIENCE", "list of strings"),
+    "seconds": ({"ACCESS_TOKEN_LIFETIME": 300}, "E002", "ACCESS_TOKEN_LIFETIME", "timedelta"),
+    "false": ({"LEEWAY": False}, "E002", "LEEWAY", "timedelta"),
+    "negative": (
+        {"ACCESS_TOKEN_LIFETIME": timedelta(-1)},
+        "E003",
+        "ACCESS_TOKEN_LIFETIME",
+        "at least 0:00:01",
+    ),
+    "nothing": ({"SESSION_LIFETIME": timedelta(0)}, "E003", "SESSION_LIFETIME", "at least"),
+    "beyond all dates": (
+        {"SESSION_LIFETIME": timedelta.max},
+        "E003",
+        "SESSION_LIFETIME",
+        "at most",
+    ),
+    "leeway": ({"LEEWAY": timedelta(seconds=301)}, "E003", "LEEWAY", "at most 0:05:00"),
+    "grace": ({"REFRESH_GRACE": timedelta(seconds=151)}, "E003", "REFRESH_GRACE", "0:02:30"),
+    "max age": (
+        {"REVOCATION_INTERVAL": timedelta(seconds=2), "REVOCATION_MAX_AGE": timedelta(seconds=1)},
+        "E003",
+        "REVOCATION_MAX_AGE",
+        "renewed",
+    ),
+    "none": ({"ALGORITHM": "none"}, "E004", "ALGORITHM", "HS256"),
+    "NONE": ({"ALGORITHM": "NONE"}, "E004", "ALGORITHM", "HS256"),
+    "lower case": ({"ALGORITHM": "hs256"}, "E004", "ALGORITHM", "HS256"),
+    "list": ({"ALGORITHM": ["HS256"]}, "E004", "ALGORITHM", "HS256"),
+    "HS257": ({"ALGORITHM": "HS257"}, "E004", "ALGORITHM", "HS256"),
+    "RS without key": ({"ALGORITHM": "RS256"}, "E004", "ALGORITHM", "SIGNING_KEY"),
+    "ES with RSA": (
+        {"ALGORITHM": "ES256", "SIGNING_KEY": private_pem("RSA-2048")},
+        "E004",
+        "ALGORITHM",
+        "RS256",
+    ),
+    "HS with RSA": (
+        {"ALGORITHM": "HS256", "SIGNING_KEY": private_pem("RSA-2048")},
+        "E004",
+        "ALGORITHM",
+        "RS256",
+    ),
+    "short": ({"SIGNING_KEY": "0123456789"}, "E005", "SIGNING_KEY", "token_urlsafe"),
+    "public": (
+        {"SIGNING_KEY": public_pem(private_pem("P-256"))},
+        "E005",
+        "SIGNING_KEY",
+        "openssl",
+    ),
+    "a number": ({"SIGNING_KEY": 7}, "E005", "SIGNING_KEY", "pathlib.Path"),
+    "a path": ({"SIGNING_KEY": "/run/secrets/jwt.pem"}, "E005", "SIGNING_KEY", "pathlib.Path"),
+    "a path that is there": ({"SIGNING_KEY": __file__}, "E005", "SIGNING_KEY", "pathlib.Path"),
+    "no file": ({"SIGNING_KEY": Path("/no/such/file.pem")}, "E005", "SIGNING_KEY", "openssl"),
+    "weak verifier": ({"VERIFYING_KEYS": [SECRET, "short"]}, "E005", "VERIFYING_KEYS[1]", ""),
+    "no list": ({"VERIFYING_KEYS": SECRET}, "E002", "VERIFYING_KEYS", "list of keys"),
+    "a key twice": (
+        {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [SECRET]},
+        "E006",
+        "kid",
+        "once",
+    ),
+    "no such path": ({"CLAIMS": "tests.nowhere.f"}, "E008", "CLAIMS", "dotted path"),
+    "not callable": ({"ROLES": "tests.test_conf.NOT_CALLABLE"}, "E008", "ROLES", "dotted path"),
+    "a function": ({"CLAIMS": print}, "E002", "CLAIMS", "dotted path"),
+    "no field": ({"USER_ID_FIELD": "uuid"}, "E009", "USER_ID_FIELD", "unique"),
+    "not unique": ({"USER_ID_FIELD": "email"}, "E009", "USER_ID_FIELD", "unique"),
+    "reverse relation": ({"USER_ID_FIELD": "logentry"}, "E009", "USER_ID_FIELD", "unique"),
+    "loading": ({"LOAD_USER": "later"}, "E002", "LOAD_USER", "'lazy'"),
+    **{
+        f"not yet: {name}": ({name: value}, "E011", name, "Leave")
+        for name, value in {
+            "ENCRYPTION_KEY": SECRET,
+            "DECRYPTION_KEYS": [SECRET],
+            "MAX_SESSIONS_PER_USER": 3,
+            "REVOCATION_INTERVAL": timedelta(seconds=1),
+            "TOKEN_CACHE_SIZE": 4096,
+            "COOKIES": {},
+            "THROTTLE_RATES": {"login": "10/min"},
+            "TRUSTED_ISSUERS": {"https://issuer.example": {}},
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize(("wrong", "number", "named", "offered"), WRONG.values(), ids=WRONG)
+def test_a_wrong_setting_is_named_with_the_way_out(
+    settings: Any, wrong: Any, number: str, named: str, offered: str
+) -> None:
+    found = problems(wrong, settings)
+    assert [one for one in found if one[0] == number and named in one[1] and offered in one[2]]
+    with pytest.raises(ImproperlyConfigured, match="JWT_AUTH"):
+        current()
+
+
+def test_every_problem_shows_at_once(settings: Any) -> None:
+    wrong = {"ISUER": "x", "LEEWAY": 7, "SIGNING_KEY": "short", "ALGORITHM": "none"}
+    found = sorted(one[0] for one in problems(wrong, settings))
+    assert found == ["E001", "E002", "E004", "E005"]
+
+
+def test_no_message_holds_a_key(settings: Any) -> None:
+    for secret in ("too-short-a-secret", "/a/path/to/secret.pem"):
+        text = str(problems({"SIGNING_KEY": secret, "VERIFYING_KEYS": [secret]}, settings))
+        assert secret not in text
+
+
+def test_local_times_are_an_error(settings: Any) -> None:
+    settings.USE_TZ = False
+    assert [one[0] for one in problems({}, settings)] == ["E010"]
+
+
+def test_zero_switches_off_what_can_be_off(settings: Any) -> None:
+    off = {"REFRESH_GRACE": 0, "LEEWAY": 0, "REVOCATION_INTERVAL": 0, "TOKEN_CACHE_SIZE": 0}
+    assert problems(off, settings) == []
+    assert problems({"REVOCATION_INTERVAL": None, "REFRESH_TOKEN_LIFETIME": None}, settings) == []
+
+
+def test_a_long_access_token_is_a_warning(settings: Any) -> None:
+    long = {"ACCESS_TOKEN_LIFETIME": timedelta(days=2)}
+    assert [one[0] for one in problems(long, settings)] == ["W003"]
+    assert current().settings.access_lifetime == timedelta(days=2)
+
+
+def test_the_derived_key_is_a_warning_for_production(settings: Any) -> None:
+    def deploy() -> list[str]:
+        found = run_checks(tags=["security"], include_deployment_checks=True)
+        return [one.id for one in found if one.id.startswith("jwt_auth.")]
+
+    assert deploy() == ["jwt_auth.W001"]
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET}
+    assert deploy() == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (["jwt_auth.authentication.JWTAuthentication"], []),
+        ([], []),
+        (["rest_framework.authentication.SessionAuthentication"], []),
+        (
+            [
+                "rest_framework.authentication.SessionAuthentication",
+                "jwt_auth.authentication.JWTAuthentication",
+            ],
+            ["W002"],
+        ),
+        (
+            [
+                "rest_framework.authentication.BasicAuthentication",
+                "jwt_auth.authentication.JWTAuthentication",
+            ],
+            [],
+        ),
+    ],
+)
+def test_the_first_class_has_to_have_a_challenge(
+    settings: Any, classes: list[str], expected: list[str]
+) -> None:
+    settings.REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": classes}
+    assert [one[0] for one in problems({}, settings)] == expected
+
+
+def test_settings_take_effect_at_once(settings: Any) -> None:
+    before = current()
+    settings.JWT_AUTH = {"ISSUER": "https://issuer.example"}
+    assert current().settings.issuer == "https://issuer.example"
+    settings.JWT_AUTH = {}
+    assert current().settings.issuer is None
+    settings.LANGUAGE_CODE = "de"
+    assert current() is not before
+
+
+def test_the_fallbacks_of_the_secret_key_verify(settings: Any) -> None:
+    old = current().settings.ring.signing
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    assert current().settings.ring.signing.kid == old.kid
+    settings.SECRET_KEY = "another-0123456789-abcdefghijklmnopqrstuvwxyz"
+    ring = current().settings.ring
+    assert ring.signing.kid != old.kid
+    assert ring.find({"kid": old.kid, "alg": "HS256"}).kid == old.kid
+
+
+@pytest.mark.parametrize(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+def test_the_derived_key_has_the_size_of_its_hash(
+    settings: Any, algorithm: str, size: int
+) -> None:
+    settings.JWT_AUTH = {"ALGORITHM": algorithm}
+    key = current().settings.ring.signing
+    assert (key.algorithm, len(key.signing)) == (algorithm, size)
+
+
+def test_the_algorithm_goes_to_the_keys_that_it_fits(settings: Any) -> None:
+    settings.JWT_AUTH = {
+        "ALGORITHM": "PS384",
+        "SIGNING_KEY": private_pem("RSA-2048"),
+        "VERIFYING_KEYS": [public_pem(private_pem("P-521")), SECRET],
+    }
+    published = {key["alg"] for key in current().settings.ring.public_jwks()["keys"]}
+    assert published == {"PS384", "ES512"}
+
+
+def test_an_import_reads_nothing() -> None:
+    code = (
+        "import sys, jwt_auth; from django.conf import settings;"
+        "assert not settings.configured; assert 'jwt_auth.models' not in sys.modules;"
+        "assert 'jwt' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)  # noqa: S603
+
+
+def test_without_cryptography_the_error_names_the_extra(settings: Any) -> None:
+    jwk = json.dumps({"kty": "OKP", "crv": "Ed25519", "x": "A" * 43, "d": "A" * 43})
+    code = f"""
+import sys
+sys.modules["cryptography"] = None
+import django
+django.setup()
+from django.core.checks import run_checks
+from django.test import override_settings
+for key in ({private_pem("P-256")!r}, {jwk}):
+    with override_settings(JWT_AUTH={{"SIGNING_KEY": key}}):
+        (error,) = run_checks(tags=["security"])
+    assert error.id == "jwt_auth.E007" and "[crypto]" in error.msg, error
+assert run_checks(tags=["security"]) == []
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603

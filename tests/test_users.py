@@ -1,0 +1,291 @@
+"""Who `request.user` is, what it knows without a query, and when it is refused."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, Group, User
+from django.db import OperationalError
+from django.test import RequestFactory
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from jwt_auth import sessions
+from jwt_auth.authentication import JWTAuthentication, Refusal
+from jwt_auth.errors import Rejected, Unavailable
+from jwt_auth.models import LoginSession
+from jwt_auth.runtime import current
+from jwt_auth.tokens.claims import VerifiedClaims
+from jwt_auth.users import LazyUser, TokenUser, group_names
+from tests.conftest import JSONClient
+
+
+class Late(Exception):
+    """What the skin of these tests answers to a late refusal."""
+
+
+def refuse(error: Rejected | Unavailable) -> AnonymousUser:
+    """Translate a late refusal."""
+    raise Late(error.code)
+
+
+@pytest.fixture
+def claims(user: Any) -> VerifiedClaims:
+    return current().authenticator.verify(sessions.start(user).access_token)
+
+
+@pytest.fixture
+def lazy(claims: VerifiedClaims) -> LazyUser:
+    return current().accounts.lazy(claims, refuse)
+
+
+def test_what_a_lazy_user_knows_without_a_query(
+    lazy: LazyUser, user: User, django_assert_num_queries: Any
+) -> None:
+    with django_assert_num_queries(0):
+        assert bool(lazy)
+        assert lazy.pk == lazy.id == user.pk
+        assert lazy.is_authenticated is True
+        assert lazy.is_anonymous is False
+        assert isinstance(lazy, User)
+        assert lazy.__class__ is User
+        assert "LazyUser" in repr(lazy)
+    with django_assert_num_queries(1):
+        sessions_of_user = LoginSession.objects.filter(user=lazy).count()
+    assert sessions_of_user == 1
+
+
+TOUCHES: dict[str, Callable[[Any], Any]] = {
+    "name": lambda user: user.username,
+    "equality": lambda user: user == User(pk=user.pk),
+    "hash": hash,
+    "str": str,
+    "active": lambda user: user.is_active,
+    "set": lambda user: setattr(user, "first_name", "Ada"),
+    "pickle": pickle.dumps,
+    "copy": lambda user: copy.copy(user).username,
+    "deep copy": lambda user: copy.deepcopy(user).username,
+}
+
+
+@pytest.mark.parametrize("touch", TOUCHES.values(), ids=TOUCHES)
+def test_the_first_other_touch_loads_it_once(
+    lazy: LazyUser, user: User, touch: Callable[[Any], Any], django_assert_num_queries: Any
+) -> None:
+    with django_assert_num_queries(1):
+        touch(lazy)
+        touch(lazy)
+        assert lazy.pk == user.pk
+        assert lazy.is_authenticated
+        assert lazy == user
+
+
+def test_a_loaded_copy_is_a_copy(lazy: LazyUser) -> None:
+    str(lazy)
+    for other in (copy.copy(lazy), copy.deepcopy(lazy)):
+        other.first_name = "Grace"
+        assert lazy.first_name == ""
+
+
+def test_a_changed_key_is_the_new_one(lazy: LazyUser) -> None:
+    lazy.pk = 7
+    assert lazy.pk == lazy.id == 7
+
+
+def test_writing_by_a_lazy_user_works(lazy: LazyUser, user: User) -> None:
+    lazy.first_name = "Ada"
+    lazy.save()
+    user.refresh_from_db()
+    assert user.first_name == "Ada"
+
+
+FATES: dict[str, tuple[Callable[[User], Any], str]] = {
+    "deactivated in bulk": (lambda user: User.objects.update(is_active=False), "session_ended"),
+    "deleted": (lambda user: user.delete(), "session_ended"),
+    "deleted in bulk": (lambda user: User.objects.all().delete(), "session_ended"),
+    "session ended": (lambda user: sessions.end_all(user), "session_ended"),
+    "session of somebody else": (
+        lambda user: LoginSession.objects.update(user=User.objects.create(username="grace")),
+        "token_not_valid",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fate", "code"), FATES.values(), ids=FATES)
+def test_a_late_refusal_is_the_skins_to_answer(
+    lazy: LazyUser, user: User, fate: Callable[[User], Any], code: str
+) -> None:
+    fate(user)
+    with pytest.raises(Late, match=code):
+        str(lazy)
+
+
+def test_without_an_answer_to_give_the_user_is_anonymous(
+    claims: VerifiedClaims, user: User
+) -> None:
+    User.objects.update(is_active=False)
+    lazy = current().accounts.lazy(claims, lambda error: AnonymousUser())
+
+    assert lazy.username == ""
+    assert lazy.is_authenticated is False
+    assert lazy.is_anonymous is True
+    assert lazy.pk is None
+    assert isinstance(lazy, AnonymousUser)
+
+
+def test_a_database_that_fails_late_is_no_refusal(
+    lazy: LazyUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise OperationalError("gone away")
+
+    monkeypatch.setattr("django.db.models.query.QuerySet.get", fail)
+    with pytest.raises(Late, match="unavailable"):
+        str(lazy)
+
+
+class UnderTest(APIView):
+    """A DRF view whose steps a test chooses."""
+
+    authentication_classes = [JWTAuthentication]
+    permission_classes: Any = []
+    during: Callable[[Request], Any] = staticmethod(lambda request: None)
+
+    def get(self, request: Request) -> Response:
+        """Do what the test wants."""
+        type(self).during(request)
+        return Response("fine")
+
+
+def call(user: User, during: Callable[[Request], Any]) -> tuple[Any, Any]:
+    """Call a view with a token of *user*; return the request and the answer."""
+    request = RequestFactory().get(
+        "/", headers={"Authorization": f"Bearer {sessions.start(user).access_token}"}
+    )
+    view = type("View", (UnderTest,), {"during": staticmethod(during)})
+    return request, view.as_view()(request)
+
+
+def test_a_late_refusal_in_a_drf_view_is_401(user: User) -> None:
+    def during(request: Request) -> None:
+        User.objects.update(is_active=False)
+        str(request.user)
+
+    request, answer = call(user, during)
+
+    assert (answer.status_code, answer.data["code"]) == (401, "session_ended")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api", error="invalid_token"'
+    assert answer.headers["Cache-Control"] == "no-store"
+    # An outer middleware that looks afterwards gets an answer too.
+    assert request.user.is_authenticated is False
+
+
+def test_after_the_view_a_refused_user_is_anonymous(user: User) -> None:
+    request, answer = call(user, lambda request: User.objects.update(is_active=False))
+
+    assert answer.status_code == 200
+    assert request.user.username == ""
+
+
+def test_a_database_that_fails_late_in_a_drf_view_is_503(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise OperationalError("gone away")
+
+    def during(request: Request) -> None:
+        monkeypatch.setattr("django.db.models.query.QuerySet.get", fail)
+        str(request.user)
+
+    _, answer = call(user, during)
+    assert (answer.status_code, answer.data["code"]) == (503, "unavailable")
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_request_made_by_hand_is_authenticated_too(user: User) -> None:
+    raw = sessions.start(user).access_token
+    request = Request(RequestFactory().get("/", headers={"Authorization": f"Bearer {raw}"}))
+    found, claims = JWTAuthentication().authenticate(request) or (None, None)
+    assert found.pk == user.pk
+    assert claims is not None
+    sessions.end_all(user)
+    with pytest.raises(Refusal):
+        JWTAuthentication().authenticate(request)
+
+
+def test_eager_loading_refuses_before_the_view(user: User, client: JSONClient) -> None:
+    token = sessions.start(user).access_token
+    assert client.call("get", "/eager/", token=token).status_code == 200
+    User.objects.update(is_active=False)
+    assert client.call("get", "/eager/", token=token).json()["code"] == "session_ended"
+
+
+def test_eager_loading_is_a_setting_too(
+    user: User, client: JSONClient, settings: Any, django_assert_num_queries: Any
+) -> None:
+    settings.JWT_AUTH = {"LOAD_USER": "eager"}
+    token = sessions.start(user).access_token
+    with django_assert_num_queries(2):
+        assert client.whoami(token).status_code == 200
+
+
+def test_a_stateless_user_asks_for_no_row(
+    user: User, client: JSONClient, django_assert_num_queries: Any
+) -> None:
+    token = sessions.start(user).access_token
+    with django_assert_num_queries(1):
+        answer = client.call("get", "/stateless/", token=token)
+    assert answer.json() == {"name": str(user.pk)}
+
+
+def test_a_token_user_has_no_rights(claims: VerifiedClaims, user: User) -> None:
+    one = TokenUser(claims)
+    assert (one.pk, one.id, str(one), one.get_username()) == (str(user.pk),) * 4
+    assert one == TokenUser(claims)
+    assert one != user
+    assert len({one, TokenUser(claims)}) == 1
+    assert one.is_authenticated
+    assert not (one.is_anonymous or one.is_staff or one.is_superuser)
+    assert not (one.has_perm("a.b") or one.has_perms(["a.b"]) or one.has_module_perms("a"))
+    assert not hasattr(one, "no_such_thing")
+
+
+@pytest.mark.parametrize("subject", [" 1 ", "+1", "01", "1_0", "\u0661", "1.0", "x", "1" * 5000])
+def test_a_user_has_one_spelling(user: User, claims: VerifiedClaims, subject: str) -> None:
+    claims._members["sub"] = claims.subject = subject
+    with pytest.raises(Rejected) as refused:
+        current().accounts.lazy(claims, refuse)
+    assert refused.value.code == "token_not_valid"
+
+
+@pytest.mark.parametrize("field", ["username", "email"])
+def test_another_field_can_be_the_subject(
+    user: User, settings: Any, client: JSONClient, field: str, django_assert_num_queries: Any
+) -> None:
+    if field == "email":
+        with pytest.raises(Exception, match="not unique"):
+            settings.JWT_AUTH = {"USER_ID_FIELD": field}
+            current()
+        return
+    settings.JWT_AUTH = {"USER_ID_FIELD": field}
+    token = sessions.start(user).access_token
+    claims = current().authenticator.verify(token)
+    assert claims.subject == "ada"
+    lazy = current().accounts.lazy(claims, refuse)
+    with django_assert_num_queries(0):
+        assert lazy.username == "ada"
+    assert client.whoami(token).json()["pk"] == str(user.pk)
+    User.objects.update(username="countess")
+    assert client.call("get", "/profile/", token=token).json()["code"] == "token_not_valid"
+
+
+def test_group_names_are_sorted(user: User) -> None:
+    for name in ("b", "a"):
+        user.groups.add(Group.objects.create(name=name))
+    assert group_names(user) == ["a", "b"]
+    assert group_names(object()) == []
