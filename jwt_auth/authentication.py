@@ -25,10 +25,10 @@ class Refusal(AuthenticationFailed):
     """
 
     def __init__(self, rejected: Rejected) -> None:
-        super().__init__(detail=rejected.body, code=rejected.code)  # type: ignore[arg-type]
+        super().__init__(detail=rejected.body, code=rejected.code)
         self._rejected = rejected
 
-    @property  # type: ignore[override]
+    @property
     def status_code(self) -> int:
         """The status of the refusal."""
         return self._rejected.status
@@ -53,7 +53,7 @@ class ServiceUnavailable(APIException):
     status_code = Unavailable.status
 
     def __init__(self, unavailable: Unavailable) -> None:
-        super().__init__(detail=unavailable.body, code=unavailable.code)  # type: ignore[arg-type]
+        super().__init__(detail=unavailable.body, code=unavailable.code)
         self.wait = unavailable.retry_after
 
 

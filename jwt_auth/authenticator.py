@@ -83,9 +83,7 @@ class Authenticator:
         """
         return self.tokens.unsafe_verify_expired(raw)
 
-    def _without_query(
-        self, claims: VerifiedClaims, load_user: str, on_refusal: OnRefusal
-    ) -> Any:
+    def _without_query(self, claims: VerifiedClaims, load_user: str, on_refusal: OnRefusal) -> Any:
         if load_user == "never":
             return TokenUser(claims)
         return self.accounts.lazy(claims, on_refusal)

@@ -37,9 +37,7 @@ def check_authentication_classes(**kwargs: Any) -> list[CheckMessage]:
     15.5.2 wants one with every 401).
     """
     classes: Sequence[Any] = api_settings.DEFAULT_AUTHENTICATION_CLASSES
-    ours = [
-        position for position, one in enumerate(classes) if issubclass(one, JWTAuthentication)
-    ]
+    ours = [position for position, one in enumerate(classes) if issubclass(one, JWTAuthentication)]
     if not ours or ours[0] == 0 or _has_challenge(classes[0]):
         return []
     return [

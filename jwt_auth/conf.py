@@ -238,9 +238,7 @@ class _Reader:
                     f"Leave {name} out of JWT_AUTH.",
                 )
 
-    def _get(
-        self, name: str, default: Any, fits: Callable[[Any], bool], expected: str
-    ) -> Any:
+    def _get(self, name: str, default: Any, fits: Callable[[Any], bool], expected: str) -> Any:
         value = self.raw.get(name, default)
         if fits(value):
             return value

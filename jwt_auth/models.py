@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, models, router
@@ -28,6 +29,10 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
         """Read where writes go: a replica may not know of a rotation yet."""
         return self.using(router.db_for_write(self.model))
 
+    def named(self, session_id: UUID | None) -> LoginSessionQuerySet:
+        """The session of this id; no session for the id of none."""
+        return self.none() if session_id is None else self.filter(pk=session_id)
+
     def live(self, now: datetime, idle_limit: timedelta) -> LoginSessionQuerySet:
         """Sessions that a refresh would still take at *now*."""
         return self.filter(
@@ -39,9 +44,9 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
 
     def rotate(self, session: LoginSession, **values: Any) -> bool:
         """Write *values* if the row is as *session* was read. Tell whether it was."""
-        return self._as_read(session).filter(expires_at__gt=values["rotated_at"]).update(
-            **values
-        ) == 1
+        return (
+            self._as_read(session).filter(expires_at__gt=values["rotated_at"]).update(**values) == 1
+        )
 
     def revoke(self, session: LoginSession, reason: str, now: datetime) -> bool:
         """End the session if the row is as *session* was read. Tell whether it was.

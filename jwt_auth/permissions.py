@@ -58,5 +58,5 @@ class ActiveUser(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Touch the row; a lazy user that is refused raises the 401 itself."""
-        user = request.user
+        user: Any = request.user
         return bool(user and user.is_authenticated and user.is_active)

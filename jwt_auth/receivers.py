@@ -25,7 +25,9 @@ def connect() -> None:
     for model in apps.get_models(include_auto_created=True):
         if issubclass(model, user_model):
             pre_delete.connect(
-                user_deleted, sender=model, dispatch_uid=f"jwt_auth.user_deleted.{model._meta.label}"
+                user_deleted,
+                sender=model,
+                dispatch_uid=f"jwt_auth.user_deleted.{model._meta.label}",
             )
 
 
@@ -71,4 +73,6 @@ def _sessions_are_ours() -> bool:
 def _is_rehash(instance: models.Model, update_fields: frozenset[str] | None) -> bool:
     # AbstractBaseUser.check_password() stores the same password under a newer hash
     # in exactly this way; set_password() leaves the raw password in `_password`.
-    return update_fields == {"password"} and instance.__dict__.get("_password", "") is None
+    return (
+        update_fields == frozenset({"password"}) and instance.__dict__.get("_password", "") is None
+    )

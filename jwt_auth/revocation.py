@@ -32,5 +32,5 @@ class Revocations:
             raise SessionEnded("revoked")
 
     def _query(self, claims: VerifiedClaims) -> LoginSessionQuerySet:
-        sessions = LoginSession.objects.on_primary()
-        return sessions.filter(pk=claims.session_id, revoked_at__isnull=False)
+        sessions = LoginSession.objects.on_primary().named(claims.session_id)
+        return sessions.filter(revoked_at__isnull=False)

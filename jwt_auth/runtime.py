@@ -20,7 +20,9 @@ from jwt_auth.tokens.refresh import RefreshTokens
 from jwt_auth.users import Accounts, PasswordMarks
 
 # Whatever of Django's settings is looked at in here or in conf.
-_WATCHED = frozenset({"JWT_AUTH", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "AUTH_USER_MODEL", "USE_TZ"})
+_WATCHED = frozenset(
+    {"JWT_AUTH", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "AUTH_USER_MODEL", "USE_TZ"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,9 +313,7 @@ def _is_young(session: LoginSession, grace: timedelta, now: datetime) -> bool:
     # abs(): clocks of two hosts differ, and a rotation may seem to lie ahead. A
     # session that was never rotated has nothing to be handed back.
     return (
-        grace > timedelta(0)
-        and session.generation > 0
-        and abs(now - session.rotated_at) <= grace
+        grace > timedelta(0) and session.generation > 0 and abs(now - session.rotated_at) <= grace
     )
 
 

@@ -21,6 +21,10 @@ from jwt_auth.tokens.claims import VerifiedClaims
 # What a database driver or a model field says of a value that no row can have.
 _IMPOSSIBLE = (ValueError, TypeError, OverflowError, ValidationError, DataError)
 
+# The ORM asks every value of a filter whether it is an expression. A user is none, and
+# `filter(owner=request.user)` then needs no row.
+_NOT_AN_EXPRESSION = frozenset({"resolve_expression", "get_source_expressions", "as_sql"})
+
 # Called with a refusal while a lazy user loads: raises what its framework answers,
 # or returns the user to stand in where no answer can be given any more.
 OnRefusal = Callable[[Rejected | Unavailable], AnonymousUser]
@@ -181,7 +185,7 @@ class Accounts:
     def _query(self, claims: VerifiedClaims) -> Any:
         if self._settings.sessions_on:
             sessions = LoginSession.objects.on_primary().select_related("user")
-            return sessions.filter(pk=claims.session_id)
+            return sessions.named(claims.session_id)
         # The base manager: a default manager may hide rows.
         model = get_user_model()
         users = model._base_manager.using(router.db_for_write(model))
@@ -214,7 +218,7 @@ class Accounts:
         return value
 
 
-class LazyUser(SimpleLazyObject):
+class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
     """The user of a verified token, not loaded before the row is needed.
 
     Truth value, class, ``pk``, the key's own name, `is_authenticated` and
@@ -242,15 +246,14 @@ class LazyUser(SimpleLazyObject):
                 self.__dict__.pop(name, None)
 
     def __getattr__(self, name: str) -> Any:
-        # The ORM asks every value of a filter whether it is an expression. A user is none.
-        if name == "resolve_expression":
+        if name in _NOT_AN_EXPRESSION:
             raise AttributeError(name)
         return super().__getattr__(name)
 
     def __bool__(self) -> bool:
         return True
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         wrapped = self._wrapped
         return self.__dict__["_model"] if wrapped is empty else wrapped.__class__

@@ -241,9 +241,7 @@ def test_the_fallbacks_of_the_secret_key_verify(settings: Any) -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
-def test_the_derived_key_has_the_size_of_its_hash(
-    settings: Any, algorithm: str, size: int
-) -> None:
+def test_the_derived_key_has_the_size_of_its_hash(settings: Any, algorithm: str, size: int) -> None:
     settings.JWT_AUTH = {"ALGORITHM": algorithm}
     key = current().settings.ring.signing
     assert (key.algorithm, len(key.signing)) == (algorithm, size)
@@ -265,7 +263,7 @@ def test_an_import_reads_nothing() -> None:
         "assert not settings.configured; assert 'jwt_auth.models' not in sys.modules;"
         "assert 'jwt' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
 def test_without_cryptography_the_error_names_the_extra(settings: Any) -> None:
@@ -283,4 +281,4 @@ for key in ({private_pem("P-256")!r}, {jwk}):
     assert error.id == "jwt_auth.E007" and "[crypto]" in error.msg, error
 assert run_checks(tags=["security"]) == []
 """
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-c", code], check=True)

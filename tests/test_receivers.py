@@ -69,9 +69,7 @@ def test_it_ends_every_session_of_this_user(
         assert client.refresh(pair["refresh_token"]).json()["code"] == "session_ended"
 
 
-def test_it_ends_no_session_of_another_user(
-    user: User, make_user: Any, client: JSONClient
-) -> None:
+def test_it_ends_no_session_of_another_user(user: User, make_user: Any, client: JSONClient) -> None:
     other = sessions.start(make_user("grace"))
     deactivate(user)
     user.delete()
@@ -133,7 +131,9 @@ def test_deleting_something_else_stays_one_statement(
 
 
 @pytest.mark.parametrize(
-    "off", [{"REFRESH_TOKEN_LIFETIME": None}, {"LOAD_USER": "never"}], ids=lambda off: next(iter(off))
+    "off",
+    [{"REFRESH_TOKEN_LIFETIME": None}, {"LOAD_USER": "never"}],
+    ids=lambda off: next(iter(off)),
 )
 def test_without_sessions_of_our_own_nothing_is_asked(
     user: User, settings: Any, django_assert_num_queries: Any, off: dict[str, Any]

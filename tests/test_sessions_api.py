@@ -54,9 +54,7 @@ def test_logout_takes_an_empty_json_body_with_a_bearer_token(
     assert ended()
 
 
-def test_the_body_wins_over_the_header(
-    pair: dict[str, Any], client: JSONClient, user: Any
-) -> None:
+def test_the_body_wins_over_the_header(pair: dict[str, Any], client: JSONClient, user: Any) -> None:
     other = sessions.start(user)
     client.call(
         "post", "/auth/logout/", {"refresh_token": other.refresh_token}, token=pair["access_token"]
@@ -232,9 +230,7 @@ def test_ending_the_others_or_all(
 
 
 @pytest.mark.parametrize("query", ["", "?keep=", "?keep=all", "?keep=none&keep=current"])
-def test_what_to_keep_has_to_be_said(
-    pair: dict[str, Any], client: JSONClient, query: str
-) -> None:
+def test_what_to_keep_has_to_be_said(pair: dict[str, Any], client: JSONClient, query: str) -> None:
     answer = client.call("delete", f"/auth/sessions/{query}", token=pair["access_token"])
     assert answer.status_code == 400
     assert not ended()

@@ -250,8 +250,8 @@ def test_a_token_user_has_no_rights(claims: VerifiedClaims, user: User) -> None:
     assert one != user
     assert len({one, TokenUser(claims)}) == 1
     assert one.is_authenticated
-    assert not (one.is_anonymous or one.is_staff or one.is_superuser)
-    assert not (one.has_perm("a.b") or one.has_perms(["a.b"]) or one.has_module_perms("a"))
+    assert [one.is_anonymous, one.is_staff, one.is_superuser] == [False] * 3
+    assert [one.has_perm("a.b"), one.has_perms(["a.b"]), one.has_module_perms("a")] == [False] * 3
     assert not hasattr(one, "no_such_thing")
 
 
@@ -263,16 +263,10 @@ def test_a_user_has_one_spelling(user: User, claims: VerifiedClaims, subject: st
     assert refused.value.code == "token_not_valid"
 
 
-@pytest.mark.parametrize("field", ["username", "email"])
 def test_another_field_can_be_the_subject(
-    user: User, settings: Any, client: JSONClient, field: str, django_assert_num_queries: Any
+    user: User, settings: Any, client: JSONClient, django_assert_num_queries: Any
 ) -> None:
-    if field == "email":
-        with pytest.raises(Exception, match="not unique"):
-            settings.JWT_AUTH = {"USER_ID_FIELD": field}
-            current()
-        return
-    settings.JWT_AUTH = {"USER_ID_FIELD": field}
+    settings.JWT_AUTH = {"USER_ID_FIELD": "username"}
     token = sessions.start(user).access_token
     claims = current().authenticator.verify(token)
     assert claims.subject == "ada"

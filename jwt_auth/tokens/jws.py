@@ -109,7 +109,8 @@ def prepare_secret(secret: bytes) -> bytes:
     Raises:
         jwt.PyJWTError: it does not. The message may quote the key.
     """
-    return jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+    prepared: bytes = jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+    return prepared
 
 
 def key_from_jwk(jwk: Mapping[str, Any]) -> Any:
@@ -129,9 +130,7 @@ def key_to_jwk(algorithm: str, public_key: Any) -> dict[str, Any]:
 
 
 def _to_json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(
-        value, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _encode(raw: bytes) -> str:

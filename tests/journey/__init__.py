@@ -1,0 +1,1 @@
+"""The life of a login, under every user model."""
