@@ -179,7 +179,10 @@ class Accounts:
                 error = unavailable
             return on_refusal(error)
 
-        known = {"pk": value, field.attname: value} if field.primary_key else {field.attname: value}
+        known = {field.attname: value}
+        if field.primary_key:
+            # Django's own question before it takes `pk` for a filter.
+            known |= {"pk": value, "_is_pk_set": lambda: True}
         return LazyUser(load, model, known)
 
     def _query(self, claims: VerifiedClaims) -> Any:

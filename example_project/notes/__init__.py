@@ -1,0 +1,1 @@
+"""Notes with an owner, which editors publish."""
