@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import hypothesis
 import pytest
 import time_machine
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from django.contrib.auth import get_user_model
 from django.test import Client
+
+# What is slow is measured elsewhere; a loaded machine fails no test.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 PASSWORD = " correct horse battery "
 NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)

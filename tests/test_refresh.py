@@ -109,6 +109,12 @@ def test_reuse_leaves_the_other_sessions_of_the_user_alone(
     assert verify(other.access_token)
 
 
+def test_without_sessions_no_refresh_token_is_genuine(first: str, settings: Any) -> None:
+    settings.JWT_AUTH = {"REFRESH_TOKEN_LIFETIME": None}
+    with pytest.raises(RefreshNotValid):
+        sessions.refresh(first)
+
+
 def test_without_grace_the_first_replay_is_reuse(first: str, settings: Any) -> None:
     settings.JWT_AUTH = {"REFRESH_GRACE": 0}
     second = sessions.refresh(first)
@@ -263,6 +269,15 @@ def test_every_changed_character_is_noticed(first: str, django_assert_num_querie
             other = "A" if first[position] != "A" else "B"
             with pytest.raises(RefreshNotValid):
                 sessions.refresh(first[:position] + other + first[position + 1 :])
+
+
+def test_another_version_is_not_read(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = current().refresh_tokens.read(first)
+    monkeypatch.setattr("jwt_auth.tokens.refresh.VERSION", 2)
+    later = current().refresh_tokens.mint(token)
+    monkeypatch.undo()
+    with pytest.raises(RefreshNotValid):
+        sessions.refresh(later)
 
 
 def test_the_table_and_the_secret_key_make_no_token(first: str) -> None:

@@ -1,0 +1,1 @@
+"""Hostile tokens, forged without the app and without PyJWT."""

@@ -1,0 +1,80 @@
+"""The project under attack, and the one way to attack it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from jwt_auth import sessions, verify
+from jwt_auth.models import LoginSession
+from tests.attacks.forge import FORGES, Forge
+from tests.conftest import Clock, JSONClient
+
+
+class Target:
+    """A project that verifies the tokens of one key, and a session to forge tokens of."""
+
+    def __init__(self, forge: Forge, user: Any, client: JSONClient, caplog: Any) -> None:
+        self.forge = forge
+        self._client = client
+        self._caplog = caplog
+        self._genuine = sessions.start(user).access_token
+        self.claims = dict(verify(self._genuine))
+        self.accepts(forge.token(self.claims))
+
+    def having(self, **changes: Any) -> dict[str, Any]:
+        """Return good claims with *changes*; `...` takes a claim out."""
+        return {name: one for name, one in {**self.claims, **changes}.items() if one is not ...}
+
+    def accepts(self, raw: str) -> None:
+        """Demand that *raw* passes."""
+        answer = self._client.whoami(raw)
+        assert answer.status_code == 200, answer.content
+
+    def refuses(self, raw: str, code: str = "token_not_valid") -> None:
+        """Demand that *raw* is refused, and that nothing else happens."""
+        self.refuses_header(f"Bearer {raw}", code, secrets=[raw])
+
+    def refuses_header(self, header: str, *codes: str | None, secrets: Any = ()) -> Any:
+        """Demand that a whole header is refused with one of *codes*."""
+        before = self._rows()
+        self._caplog.clear()
+        with CaptureQueriesContext(connection) as queries:
+            answer = self._client.get("/whoami/", HTTP_AUTHORIZATION=header)
+        code = answer.json().get("code")
+        assert code in codes, answer.content
+        assert answer.status_code == (400 if code == "invalid_request" else 401)
+        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="api"')
+        assert len(queries) == 0
+        assert self._rows() == before
+        for secret in secrets:
+            if len(secret) > 20:
+                assert secret not in answer.text
+                assert secret not in self._caplog.text
+        self.accepts(self._genuine)
+        return answer
+
+    def _rows(self) -> list[Any]:
+        users = get_user_model().objects.values_list().order_by("pk")
+        return [*users, *LoginSession.objects.values_list().order_by("pk")]
+
+
+@pytest.fixture(params=["HS256"])
+def target(
+    request: Any,
+    user: Any,
+    client: JSONClient,
+    settings: Any,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> Target:
+    """Return the project that is set up as the test's parameter says; HS256 without one."""
+    caplog.set_level(logging.DEBUG)
+    forge = FORGES[request.param]()
+    settings.JWT_AUTH = {"SIGNING_KEY": forge.setting}
+    return Target(forge, user, client, caplog)

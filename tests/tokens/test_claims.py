@@ -1,0 +1,80 @@
+"""A claim set in a program's hands."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jwt_auth.errors import TokenNotValid
+from jwt_auth.tokens import jws
+from jwt_auth.tokens.claims import Claims, read_object
+from jwt_auth.tokens.keys import KeyRing, load_key
+
+SID = "3f322a84-880b-4a5b-864b-6f8783737255"
+
+
+def claims(**changes: Any) -> Claims:
+    """Make a claim set."""
+    return Claims({"sub": "7", "exp": 1_800_000_000, **changes})
+
+
+def test_a_claim_set_is_a_mapping() -> None:
+    one = claims(sid=SID, roles=["a", "b"], scope="x y", aud=["api"])
+    assert one["sub"] == one.subject == "7"
+    assert one["roles"] == ["a", "b"]
+    assert one.roles == ("a", "b")
+    assert one.scopes == {"x", "y"}
+    assert one.session_id == UUID(SID)
+    assert one.expires_at == datetime(2027, 1, 15, 8, tzinfo=UTC)
+    assert one.audiences == ("api",)
+    assert dict(one) == {**one}
+    assert len(one) == 6
+    assert "7" not in repr(one)
+    with pytest.raises(KeyError):
+        one["iss"]
+
+
+def test_nothing_handed_out_leads_back_in() -> None:
+    one = claims(roles=["a"], x={"y": [1]})
+    one["roles"].append("admins")
+    one["x"]["y"].append(2)
+    dict(one)["x"]["z"] = 3
+    assert one.roles == ("a",)
+    assert one["x"] == {"y": [1]}
+
+
+text = st.text(st.characters(codec="utf-8"))
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text
+)
+json_values = scalars | st.lists(scalars | st.lists(scalars)) | st.dictionaries(text, scalars)
+
+
+@given(value=json_values)
+def test_what_is_signed_comes_back(value: Any) -> None:
+    key = load_key("q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjGu1RpNi5o", private=True)
+    raw = jws.sign({"sub": "7", "exp": 1, "x": value}, key, "x")
+    assert jws.verify(raw, KeyRing(key), frozenset({"x"}))["x"] == value
+
+
+@given(raw=st.binary(max_size=200))
+def test_any_bytes_are_an_object_or_a_refusal(raw: bytes) -> None:
+    with contextlib.suppress(TokenNotValid):
+        assert isinstance(read_object(raw), dict)
+
+
+@given(raw=st.text(max_size=300))
+def test_any_text_is_a_refusal(raw: str) -> None:
+    ring = KeyRing(load_key("q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjGu1RpNi5o", private=True))
+    with pytest.raises(TokenNotValid):
+        jws.verify(raw, ring, frozenset({"at+jwt"}))
