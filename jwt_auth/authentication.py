@@ -9,11 +9,10 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
+from jwt_auth.authenticator import OnRefusal, stand_in
 from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
-from jwt_auth.transports import bearer_token
-from jwt_auth.users import OnRefusal
 
 
 class Refusal(AuthenticationFailed):
@@ -69,7 +68,7 @@ class JWTAuthentication(BaseAuthentication):
 
     LOAD_USER: str | None = None
 
-    def authenticate(self, request: Request) -> tuple[Any, VerifiedClaims] | None:
+    def authenticate(self, request: Request) -> tuple[Any, VerifiedClaims | None] | None:
         """Return (user, claims), or `None` if the request has no bearer token.
 
         Raises:
@@ -77,15 +76,17 @@ class JWTAuthentication(BaseAuthentication):
             ServiceUnavailable: it could not be judged; 503.
         """
         _add_header(request, "Vary", "Authorization")
-        try:
-            raw = bearer_token(request)
-            if raw is None:
-                return None
-            runtime = current()
-            load_user = self.LOAD_USER or runtime.settings.load_user
-            return runtime.authenticator.authenticate(raw, load_user, _on_refusal(request))
-        except (Rejected, Unavailable) as error:
-            raise _translated(error, request) from None
+        runtime = current()
+        # Kept on Django's request, which the middleware and decorators see as well.
+        verdict = runtime.authenticator.judge(
+            getattr(request, "_request", request), self.LOAD_USER or runtime.settings.load_user
+        )
+        if verdict is None:
+            return None
+        if verdict.refusal is not None:
+            raise _translated(verdict.refusal, request)
+        verdict.on_late_refusal = _on_refusal(request)
+        return verdict.user, verdict.claims
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge for a request without credentials."""
@@ -99,7 +100,7 @@ def _on_refusal(request: Request) -> OnRefusal:
         # `APIView.dispatch` sets `response` when the view is over. A renderer or an
         # outer middleware that looks at the user then has nobody to raise to.
         if hasattr(_view(request), "response"):
-            return AnonymousUser()
+            return stand_in(error)
         raise _translated(error, request) from None
 
     return on_refusal

@@ -1,7 +1,7 @@
-"""The one door: a raw credential becomes (user, claims), or is refused.
+"""The one door: the credential of a request becomes a verdict, and every skin takes that.
 
-Every skin asks here, and no skin decides anything about a token. The sync and the
-async path make the same decisions and differ where they wait.
+No skin decides anything about a token. The sync and the async path make the same
+decisions and differ where they wait.
 """
 
 from __future__ import annotations
@@ -11,10 +11,114 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
+
+from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.revocation import Revocations
 from jwt_auth.tokens.access import AccessTokens
 from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
-from jwt_auth.users import Accounts, OnRefusal, TokenUser
+from jwt_auth.transports import authorization, bearer_token
+from jwt_auth.users import Accounts, LazyUser, TokenUser, fill, is_loaded
+
+# What a skin does when a lazy user is refused: raise what its framework answers, or
+# return the user to stand in where no answer can be given.
+OnRefusal = Callable[[Rejected | Unavailable], AnonymousUser]
+
+_KEPT = "_jwt_auth_verdict"
+
+
+def stand_in(refusal: Rejected | Unavailable) -> AnonymousUser:
+    """Return nobody: the user of a refused token before and after the view."""
+    return AnonymousUser()
+
+
+class Verdict:
+    """What is said of the bearer token of one request, the same to every skin.
+
+    Either `refusal` is set, or `claims` and `user` are those of a verified token.
+    A lazy user may be refused when the row is read at last: the verdict then turns
+    into a refusal, of which `on_late_refusal` is told once. The skin that is on
+    stage sets it, for as long as its framework can answer.
+    """
+
+    __slots__ = ("_accounts", "_lazy", "claims", "header", "on_late_refusal", "refusal", "user")
+
+    def __init__(self, header: str, accounts: Accounts) -> None:
+        self.header = header
+        self.claims: VerifiedClaims | None = None
+        self.user: Any = AnonymousUser()
+        self.refusal: Rejected | Unavailable | None = None
+        self.on_late_refusal: OnRefusal = stand_in
+        self._accounts = accounts
+        self._lazy: LazyUser | None = None
+
+    def __repr__(self) -> str:
+        return f"<Verdict: {'verified' if self.refusal is None else self.refusal.code}>"
+
+    async def auser(self) -> Any:
+        """Return the user with the row loaded. It is ``request.auser()`` of Django.
+
+        Raises:
+            whatever `on_late_refusal` does.
+        """
+        try:
+            await self.aload()
+        except (Rejected, Unavailable) as error:
+            self.refuse(error)
+            return self.on_late_refusal(error)
+        return self.user
+
+    def load(self) -> None:
+        """Load the user row, unless it is loaded or nobody asks for one.
+
+        Raises:
+            SessionEnded, TokenNotValid, Unavailable: see Accounts.load().
+        """
+        if self.claims is not None and self._lazy is not None and not is_loaded(self._lazy):
+            fill(self._lazy, self._accounts.load(self.claims))
+
+    async def aload(self) -> None:
+        """See load()."""
+        if self.claims is not None and self._lazy is not None and not is_loaded(self._lazy):
+            fill(self._lazy, await self._accounts.aload(self.claims))
+
+    def admit(self, claims: VerifiedClaims, load_user: str) -> None:
+        """Let *claims* in, with the user that *load_user* asks for.
+
+        Raises:
+            TokenNotValid: ``sub`` is nothing that a user's key can be.
+        """
+        if load_user == "never":
+            self.user = TokenUser(claims)
+        else:
+            if self._lazy is None:
+                self._lazy = self._accounts.lazy(claims, self._load_late)
+            self.user = self._lazy
+        self.claims = claims
+
+    def refuse(self, error: Rejected | Unavailable) -> None:
+        """Turn into a refusal."""
+        # Without its traceback, whose frames hold the token.
+        self.refusal = error.with_traceback(None)
+        self.claims, self.user = None, AnonymousUser()
+        if self._lazy is not None and not is_loaded(self._lazy):
+            # Whoever holds the lazy user holds nobody from now on.
+            fill(self._lazy, self.user)
+
+    def _load_late(self) -> Any:
+        assert self.claims is not None  # noqa: S101
+        try:
+            return self._accounts.load(self.claims)
+        except (Rejected, Unavailable) as error:
+            self.refuse(error)
+            return self.on_late_refusal(error)
+
+
+def kept(request: Any) -> Verdict | None:
+    """Return the verdict that *request* keeps since a skin asked for it."""
+    verdict: Verdict | None = getattr(request, _KEPT, None)
+    # Who changes the header of a request asks about another token.
+    return verdict if verdict is not None and verdict.header == authorization(request) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +133,50 @@ class Authenticator:
     accounts: Accounts
     revocations: Revocations | None
     clock: Callable[[], datetime]
+
+    def judge(self, request: Any, load_user: str) -> Verdict | None:
+        """Return the verdict on the bearer token of *request*, or `None` without one.
+
+        *request* is Django's own; it keeps the verdict, and nothing is verified
+        twice however many skins ask. *load_user* is a value of ``LOAD_USER``: with
+        ``"lazy"`` the user row is read at the first touch. Nothing is raised: a
+        refusal, a failing database included, is a verdict.
+        """
+        verdict = kept(request) or Verdict(authorization(request), self.accounts)
+        if verdict.refusal is None:
+            try:
+                claims = verdict.claims
+                if claims is None:
+                    raw = bearer_token(request)
+                    if raw is None:
+                        return None
+                    claims = self.verify(raw)
+                verdict.admit(claims, load_user)
+                if load_user == "eager":
+                    verdict.load()
+            except (Rejected, Unavailable) as error:
+                verdict.refuse(error)
+        setattr(request, _KEPT, verdict)
+        return verdict
+
+    async def ajudge(self, request: Any, load_user: str) -> Verdict | None:
+        """See judge()."""
+        verdict = kept(request) or Verdict(authorization(request), self.accounts)
+        if verdict.refusal is None:
+            try:
+                claims = verdict.claims
+                if claims is None:
+                    raw = bearer_token(request)
+                    if raw is None:
+                        return None
+                    claims = await self.averify(raw)
+                verdict.admit(claims, load_user)
+                if load_user == "eager":
+                    await verdict.aload()
+            except (Rejected, Unavailable) as error:
+                verdict.refuse(error)
+        setattr(request, _KEPT, verdict)
+        return verdict
 
     def verify(self, raw: str) -> VerifiedClaims:
         """Check everything about *raw* that needs no user row.
@@ -49,32 +197,6 @@ class Authenticator:
             await self.revocations.acheck(claims)
         return claims
 
-    def authenticate(
-        self, raw: str, load_user: str, on_refusal: OnRefusal
-    ) -> tuple[Any, VerifiedClaims]:
-        """Return the user of *raw* and its claims.
-
-        *load_user* is a value of ``LOAD_USER``. With ``"lazy"`` the user row is read
-        at the first touch, and a refusal then goes to *on_refusal*.
-
-        Raises:
-            TokenNotValid, TokenExpired, SessionEnded: it is refused.
-            Unavailable: the database failed.
-        """
-        claims = self.verify(raw)
-        if load_user == "eager":
-            return self.accounts.load(claims), claims
-        return self._without_query(claims, load_user, on_refusal), claims
-
-    async def aauthenticate(
-        self, raw: str, load_user: str, on_refusal: OnRefusal
-    ) -> tuple[Any, VerifiedClaims]:
-        """See authenticate()."""
-        claims = await self.averify(raw)
-        if load_user == "eager":
-            return await self.accounts.aload(claims), claims
-        return self._without_query(claims, load_user, on_refusal), claims
-
     def unsafe_verify_expired(self, raw: str) -> SignedClaims:
         """Check *raw* but for times and revocation. Good for a logout alone.
 
@@ -82,8 +204,3 @@ class Authenticator:
             TokenNotValid: it is not genuine.
         """
         return self.tokens.unsafe_verify_expired(raw)
-
-    def _without_query(self, claims: VerifiedClaims, load_user: str, on_refusal: OnRefusal) -> Any:
-        if load_user == "never":
-            return TokenUser(claims)
-        return self.accounts.lazy(claims, on_refusal)

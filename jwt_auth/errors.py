@@ -34,6 +34,11 @@ class Rejected(Exception):
         """The value for ``WWW-Authenticate`` (RFC 6750 section 3)."""
         return f'{BARE_CHALLENGE}, error="{self.error}"' if self.error else BARE_CHALLENGE
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers to answer with (RFC 6750 section 3; no cache keeps a refusal)."""
+        return {"WWW-Authenticate": self.challenge, "Cache-Control": "no-store"}
+
 
 BARE_CHALLENGE = f'Bearer realm="{REALM}"'
 
@@ -90,6 +95,25 @@ class InsufficientScope(Rejected):
     detail = "The access token does not grant this."
 
 
+class InsufficientUserAuthentication(Rejected):
+    """The access token is genuine, but the login behind it is too long ago (RFC 9470).
+
+    *max_age* is how many seconds ago it may have been.
+    """
+
+    code = error = "insufficient_user_authentication"
+    detail = "A more recent login is required."
+
+    def __init__(self, max_age: int) -> None:
+        super().__init__(f"the login is older than {max_age} s, or its time is not known")
+        self.max_age = max_age
+
+    @property
+    def challenge(self) -> str:
+        """The challenge with ``max_age`` (RFC 9470 section 3)."""
+        return f'{super().challenge}, max_age="{self.max_age}"'
+
+
 class InvalidCredentials(Rejected):
     """Wrong password, unknown user or inactive user: one answer for all."""
 
@@ -127,3 +151,8 @@ class Unavailable(Exception):
     def body(self) -> dict[str, str]:
         """The JSON object to answer with."""
         return {"detail": self.detail, "code": self.code}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers to answer with (RFC 9110 section 10.2.3)."""
+        return {"Retry-After": str(self.retry_after), "Cache-Control": "no-store"}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from jwt_auth.errors import InsufficientScope
-from jwt_auth.tokens.claims import Claims
+from jwt_auth.authentication import Refusal
+from jwt_auth.errors import InsufficientScope, InsufficientUserAuthentication
+from jwt_auth.runtime import current
+from jwt_auth.tokens.claims import Claims, VerifiedClaims
+from jwt_auth.tokens.policy import has_recent_login, has_role, has_scopes
 
 # DRF hands this to PermissionDenied, whose dict becomes the body of the 403.
 _MESSAGE = {"detail": InsufficientScope.detail, "code": InsufficientScope.code}
@@ -20,14 +23,13 @@ def HasRole(*roles: str) -> type[BasePermission]:  # noqa: N802
     Nothing is asked of the database: the roles are those of the last refresh. A
     request that is authenticated by anything but our token is refused.
     """
-    wanted = frozenset(roles)
 
     class _HasRole(BasePermission):
         message = _MESSAGE
 
         def has_permission(self, request: Request, view: Any) -> bool:
             claims = request.auth
-            return isinstance(claims, Claims) and not wanted.isdisjoint(claims.roles)
+            return _is_ours(claims) and has_role(claims, roles)
 
     return _HasRole
 
@@ -37,16 +39,38 @@ def HasScope(*scopes: str) -> type[BasePermission]:  # noqa: N802
 
     A request that is authenticated by anything but our token is refused.
     """
-    wanted = frozenset(scopes)
 
     class _HasScope(BasePermission):
         message = _MESSAGE
 
         def has_permission(self, request: Request, view: Any) -> bool:
             claims = request.auth
-            return isinstance(claims, Claims) and wanted <= claims.scopes
+            return _is_ours(claims) and has_scopes(claims, scopes)
 
     return _HasScope
+
+
+def RecentLogin(*, minutes: float) -> type[BasePermission]:  # noqa: N802
+    """Return a permission class: the login behind the token is at most *minutes* ago.
+
+    A refresh does not make a login recent. The permission raises instead of
+    returning False, because its answer is a 401 (RFC 9470 section 3): it cannot stand
+    left of ``|`` or behind ``~``.
+    """
+    max_age = int(minutes * 60)
+
+    class _RecentLogin(BasePermission):
+        message = _MESSAGE
+
+        def has_permission(self, request: Request, view: Any) -> bool:
+            claims = request.auth
+            if not _is_ours(claims):
+                return False
+            if not has_recent_login(claims, max_age, current().clock()):
+                raise Refusal(InsufficientUserAuthentication(max_age))
+            return True
+
+    return _RecentLogin
 
 
 class ActiveUser(BasePermission):
@@ -60,3 +84,8 @@ class ActiveUser(BasePermission):
         """Touch the row; a lazy user that is refused raises the 401 itself."""
         user: Any = request.user
         return bool(user and user.is_authenticated and user.is_active)
+
+
+def _is_ours(claims: Any) -> TypeGuard[VerifiedClaims]:
+    # Only the authenticator puts Claims into request.auth, and only verified ones.
+    return isinstance(claims, Claims)

@@ -19,6 +19,11 @@ _CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE | re
 _ROOM_FOR_SCHEME = len("Bearer ")
 
 
+def authorization(request: Any) -> str:
+    """Return the ``Authorization`` header of *request*, empty without one."""
+    return str(request.META.get("HTTP_AUTHORIZATION", ""))
+
+
 def bearer_token(request: Any) -> str | None:
     """Return the token of the ``Authorization`` header of *request*.
 
@@ -30,7 +35,7 @@ def bearer_token(request: Any) -> str | None:
             header fields arrive joined by commas and end here too.
         TokenNotValid: too long to be looked at.
     """
-    header = request.META.get("HTTP_AUTHORIZATION", "")
+    header = authorization(request)
     if _BEARER.match(header) is None:
         return None
     if len(header) > _ROOM_FOR_SCHEME + MAX_LENGTH:

@@ -8,13 +8,12 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import is_password_usable
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DataError, router
 from django.utils.functional import SimpleLazyObject, empty
 
 from jwt_auth.conf import Settings
-from jwt_auth.errors import Rejected, SessionEnded, TokenNotValid, Unavailable
+from jwt_auth.errors import SessionEnded, TokenNotValid
 from jwt_auth.models import LoginSession, database_answers
 from jwt_auth.tokens.claims import VerifiedClaims
 
@@ -24,10 +23,6 @@ _IMPOSSIBLE = (ValueError, TypeError, OverflowError, ValidationError, DataError)
 # The ORM asks every value of a filter whether it is an expression. A user is none, and
 # `filter(owner=request.user)` then needs no row.
 _NOT_AN_EXPRESSION = frozenset({"resolve_expression", "get_source_expressions", "as_sql"})
-
-# Called with a refusal while a lazy user loads: raises what its framework answers,
-# or returns the user to stand in where no answer can be given any more.
-OnRefusal = Callable[[Rejected | Unavailable], AnonymousUser]
 
 
 def group_names(user: Any) -> list[str]:
@@ -154,8 +149,8 @@ class Accounts:
             except (ObjectDoesNotExist, *_IMPOSSIBLE):
                 raise SessionEnded("no such user or session") from None
 
-    def lazy(self, claims: VerifiedClaims, on_refusal: OnRefusal) -> LazyUser:
-        """Return a user that is loaded at the first touch that needs the row.
+    def lazy(self, claims: VerifiedClaims, load: Callable[[], Any]) -> LazyUser:
+        """Return a user whose row *load* brings at the first touch that needs it.
 
         Raises:
             TokenNotValid: ``sub`` is nothing that the field can hold.
@@ -164,21 +159,6 @@ class Accounts:
         name = self._settings.user_id_field
         field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
         value = self._key(field, claims.subject)
-
-        refused: list[Rejected] = []
-
-        def load() -> Any:
-            try:
-                if not refused:
-                    return self.load(claims)
-                error: Rejected | Unavailable = refused[0]
-            except Rejected as rejected:
-                refused.append(rejected)
-                error = rejected
-            except Unavailable as unavailable:
-                error = unavailable
-            return on_refusal(error)
-
         known = {field.attname: value}
         if field.primary_key:
             # Django's own question before it takes `pk` for a filter.
@@ -245,8 +225,7 @@ class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
             super()._setup()  # type: ignore[misc]
         finally:
             # Whoever was refused is not known to be authenticated either.
-            for name in self.__dict__["_known"]:
-                self.__dict__.pop(name, None)
+            _forget_known(self)
 
     def __getattr__(self, name: str) -> Any:
         if name in _NOT_AN_EXPRESSION:
@@ -267,3 +246,20 @@ class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self if self._wrapped is empty else super().__deepcopy__(memo)
+
+
+# Functions, because a method would hide a field of that name from whoever asks the user.
+def is_loaded(user: LazyUser) -> bool:
+    """Tell whether the row of *user* has been read."""
+    return user._wrapped is not empty
+
+
+def fill(user: LazyUser, row: Any) -> None:
+    """Give *user* the *row* that was read elsewhere."""
+    user._wrapped = row
+    _forget_known(user)
+
+
+def _forget_known(user: LazyUser) -> None:
+    for name in user.__dict__["_known"]:
+        user.__dict__.pop(name, None)

@@ -179,7 +179,9 @@ class RefreshView(_SessionView):
         try:
             pair = sessions.refresh(raw, request._request)
         except errors.Rejected as rejected:
-            return _refused(rejected, errors.BARE_CHALLENGE)
+            # The challenge says nothing of the token in the body (RFC 6750 section 3).
+            headers = {"WWW-Authenticate": errors.BARE_CHALLENGE}
+            return Response(rejected.body, rejected.status, headers=headers)
         return Response(pair.body())
 
 
@@ -330,24 +332,13 @@ def _is_empty_form(request: Request) -> bool:
     return not request._request.POST and not request._request.FILES
 
 
-def _refused(error: errors.Rejected, challenge: str) -> Response:
-    response = Response(error.body, status=error.status)
-    response["WWW-Authenticate"] = challenge
-    return response
-
-
 def _answer(error: Exception, context: Any) -> Response | None:
     """Answer an exception of these views: the `get_exception_handler` of all of them."""
-    if isinstance(error, errors.Rejected):
-        return _refused(error, error.challenge)
-    if isinstance(error, errors.Unavailable):
-        response = Response(error.body, status=error.status)
-        response["Retry-After"] = str(error.retry_after)
-        return response
+    if isinstance(error, NotAuthenticated):
+        error = errors.NotAuthenticated()
+    if isinstance(error, errors.Rejected | errors.Unavailable):
+        return Response(error.body, error.status, headers=error.headers)
     if isinstance(error, UnsupportedMediaType):
         # DRF's own text would repeat the header.
         error = UnsupportedMediaType("", detail="The body has to be application/json.")
-    if isinstance(error, NotAuthenticated):
-        missing = errors.NotAuthenticated()
-        return _refused(missing, missing.challenge)
     return exception_handler(error, context)

@@ -6,60 +6,88 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import User
 from django.db import OperationalError
+from django.test import RequestFactory
 
 from jwt_auth import averify, sessions, verify
-from jwt_auth.errors import Rejected, SessionEnded, TokenNotValid, Unavailable
+from jwt_auth.errors import TokenNotValid, Unavailable
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
 from jwt_auth.users import LazyUser, TokenUser
 
 
-def anonymous(error: Rejected | Unavailable) -> AnonymousUser:
-    """Answer a late refusal."""
-    return AnonymousUser()
+def bearer(raw: str) -> Any:
+    """Return a request with the access token *raw*."""
+    return RequestFactory().get("/", headers={"Authorization": f"Bearer {raw}"})
 
 
 @async_to_sync
-async def aauthenticate(raw: str, load_user: str) -> Any:
-    """Authenticate on the async path."""
-    return await current().authenticator.aauthenticate(raw, load_user, anonymous)
+async def ajudge(raw: str, load_user: str) -> Any:
+    """Judge on the async path."""
+    return await current().authenticator.ajudge(bearer(raw), load_user)
 
 
-def authenticate(raw: str, load_user: str) -> Any:
-    """Authenticate on the sync path."""
-    return current().authenticator.authenticate(raw, load_user, anonymous)
+def judge(raw: str, load_user: str) -> Any:
+    """Judge on the sync path."""
+    return current().authenticator.judge(bearer(raw), load_user)
 
 
-both_paths = pytest.mark.parametrize("door", [authenticate, aauthenticate], ids=["sync", "async"])
+both_paths = pytest.mark.parametrize("door", [judge, ajudge], ids=["sync", "async"])
 
 
 @both_paths
 @pytest.mark.parametrize(
-    ("load_user", "kind"), [("lazy", LazyUser), ("eager", User), ("never", TokenUser)]
+    ("load_user", "kind"), [("lazy", LazyUser), ("eager", LazyUser), ("never", TokenUser)]
 )
 def test_each_way_to_load_a_user(user: User, door: Any, load_user: str, kind: type) -> None:
-    found, claims = door(sessions.start(user).access_token, load_user)
-    assert type(found) is kind
-    assert str(found.pk) == claims.subject == str(user.pk)
+    verdict = door(sessions.start(user).access_token, load_user)
+    assert type(verdict.user) is kind
+    assert str(verdict.user.pk) == verdict.claims.subject == str(user.pk)
+    assert verdict.refusal is None
 
 
 @both_paths
 def test_eager_refuses_who_is_inactive(user: User, door: Any) -> None:
     raw = sessions.start(user).access_token
     User.objects.update(is_active=False)
-    with pytest.raises(SessionEnded):
-        door(raw, "eager")
+    verdict = door(raw, "eager")
+    assert verdict.refusal.code == "session_ended"
+    assert verdict.claims is None
+    assert verdict.user.is_anonymous
 
 
 @both_paths
 def test_a_session_without_a_row_has_no_user(user: User, door: Any) -> None:
     raw = sessions.start(user).access_token
     LoginSession.objects.all().delete()
-    assert door(raw, "lazy")[1].subject == str(user.pk)
-    with pytest.raises(SessionEnded):
-        door(raw, "eager")
+    assert door(raw, "lazy").claims.subject == str(user.pk)
+    assert door(raw, "eager").refusal.code == "session_ended"
+
+
+def test_a_request_without_a_bearer_token_has_no_verdict() -> None:
+    authenticator = current().authenticator
+    assert authenticator.judge(RequestFactory().get("/"), "lazy") is None
+    assert async_to_sync(authenticator.ajudge)(RequestFactory().get("/"), "lazy") is None
+
+
+def test_a_request_is_judged_once(user: User, django_assert_num_queries: Any) -> None:
+    request = bearer(sessions.start(user).access_token)
+    with django_assert_num_queries(1):
+        first = current().authenticator.judge(request, "lazy")
+        assert current().authenticator.judge(request, "lazy") is first
+    with django_assert_num_queries(1):
+        assert current().authenticator.judge(request, "eager") is first
+        assert str(first.user) == "ada"
+
+
+def test_another_header_is_another_token(user: User) -> None:
+    request = bearer(sessions.start(user).access_token)
+    assert current().authenticator.judge(request, "lazy").refusal is None
+    request.META["HTTP_AUTHORIZATION"] = "Bearer x"
+    assert current().authenticator.judge(request, "lazy").refusal.code == "token_not_valid"
+    del request.META["HTTP_AUTHORIZATION"]
+    assert current().authenticator.judge(request, "lazy") is None
 
 
 def test_revocation_can_be_switched_off(

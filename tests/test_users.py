@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from jwt_auth import sessions
 from jwt_auth.authentication import JWTAuthentication, Refusal
+from jwt_auth.authenticator import Verdict
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
@@ -34,14 +35,33 @@ def refuse(error: Rejected | Unavailable) -> AnonymousUser:
     raise Late(error.code)
 
 
-@pytest.fixture
-def claims(user: Any) -> VerifiedClaims:
-    return current().authenticator.verify(sessions.start(user).access_token)
+def bearer(raw: str) -> Any:
+    """Return a request with the access token *raw*."""
+    return RequestFactory().get("/", headers={"Authorization": f"Bearer {raw}"})
+
+
+def judge(raw: str) -> Verdict:
+    """Return the verdict on the access token *raw*."""
+    verdict = current().authenticator.judge(bearer(raw), "lazy")
+    assert verdict is not None
+    return verdict
 
 
 @pytest.fixture
-def lazy(claims: VerifiedClaims) -> LazyUser:
-    return current().accounts.lazy(claims, refuse)
+def verdict(user: Any) -> Verdict:
+    return judge(sessions.start(user).access_token)
+
+
+@pytest.fixture
+def claims(verdict: Verdict) -> VerifiedClaims:
+    assert verdict.claims is not None
+    return verdict.claims
+
+
+@pytest.fixture
+def lazy(verdict: Verdict) -> Any:
+    verdict.on_late_refusal = refuse
+    return verdict.user
 
 
 def test_what_a_lazy_user_knows_without_a_query(
@@ -123,19 +143,23 @@ def test_a_late_refusal_is_the_skins_to_answer(
     fate(user)
     with pytest.raises(Late, match=code):
         str(lazy)
+    # Said once. Who goes on holds nobody.
+    assert not lazy.is_authenticated
+    assert str(lazy) == "AnonymousUser"
 
 
-def test_without_an_answer_to_give_the_user_is_anonymous(
-    claims: VerifiedClaims, user: User
-) -> None:
+def test_without_an_answer_to_give_the_user_is_anonymous(verdict: Verdict, user: User) -> None:
+    lazy = verdict.user
     User.objects.update(is_active=False)
-    lazy = current().accounts.lazy(claims, lambda error: AnonymousUser())
 
     assert lazy.username == ""
     assert lazy.is_authenticated is False
     assert lazy.is_anonymous is True
     assert lazy.pk is None
     assert isinstance(lazy, AnonymousUser)
+    assert verdict.refusal is not None
+    assert (verdict.refusal.code, verdict.claims) == ("session_ended", None)
+    assert repr(verdict) == "<Verdict: session_ended>"
 
 
 def test_a_database_that_fails_late_is_no_refusal(
@@ -164,9 +188,7 @@ class UnderTest(APIView):
 
 def call(user: User, during: Callable[[Request], Any]) -> tuple[Any, Any]:
     """Call a view with a token of *user*; return the request and the answer."""
-    request = RequestFactory().get(
-        "/", headers={"Authorization": f"Bearer {sessions.start(user).access_token}"}
-    )
+    request = bearer(sessions.start(user).access_token)
     view = type("View", (UnderTest,), {"during": staticmethod(during)})
     return request, view.as_view()(request)
 
@@ -209,13 +231,12 @@ def test_a_database_that_fails_late_in_a_drf_view_is_503(
 
 def test_a_request_made_by_hand_is_authenticated_too(user: User) -> None:
     raw = sessions.start(user).access_token
-    request = Request(RequestFactory().get("/", headers={"Authorization": f"Bearer {raw}"}))
-    found, claims = JWTAuthentication().authenticate(request) or (None, None)
+    found, claims = JWTAuthentication().authenticate(Request(bearer(raw))) or (None, None)
     assert found.pk == user.pk
     assert claims is not None
     sessions.end_all(user)
     with pytest.raises(Refusal):
-        JWTAuthentication().authenticate(request)
+        JWTAuthentication().authenticate(Request(bearer(raw)))
 
 
 def test_eager_loading_refuses_before_the_view(user: User, client: JSONClient) -> None:
@@ -259,7 +280,7 @@ def test_a_token_user_has_no_rights(claims: VerifiedClaims, user: User) -> None:
 def test_a_user_has_one_spelling(user: User, claims: VerifiedClaims, subject: str) -> None:
     claims._members["sub"] = claims.subject = subject
     with pytest.raises(Rejected) as refused:
-        current().accounts.lazy(claims, refuse)
+        current().accounts.lazy(claims, lambda: None)
     assert refused.value.code == "token_not_valid"
 
 
@@ -270,7 +291,7 @@ def test_another_field_can_be_the_subject(
     token = sessions.start(user).access_token
     claims = current().authenticator.verify(token)
     assert claims.subject == "ada"
-    lazy = current().accounts.lazy(claims, refuse)
+    lazy = current().accounts.lazy(claims, lambda: None)
     with django_assert_num_queries(0):
         assert lazy.username == "ada"
     assert client.whoami(token).json()["pk"] == str(user.pk)

@@ -150,6 +150,15 @@ class Claims(Mapping[str, Any]):
         return datetime.fromtimestamp(self.expires, UTC)
 
     @property
+    def authenticated_at(self) -> datetime | None:
+        """``auth_time`` in UTC; `None` unless it is a time."""
+        try:
+            seconds = _optional_time(self._members, "auth_time")
+        except TokenNotValid:
+            return None
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """The strings of the claim ``roles``; empty unless it is a list of strings."""
         value = self._members.get("roles")

@@ -1,8 +1,10 @@
-"""The rules that a signed claim set must pass before anybody may rely on it."""
+"""The rules that a claim set must pass: to be relied on, and to be let in somewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from jwt_auth.errors import TokenExpired, TokenNotValid
 from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
@@ -95,3 +97,24 @@ class Policy:
         # RFC 7519 section 4.1.4: "on or after" the expiry is too late, so >= and not >.
         if now >= claims.expires + self.leeway:
             raise TokenExpired("past its exp")
+
+
+def has_role(claims: VerifiedClaims, roles: Collection[str]) -> bool:
+    """Tell whether *claims* name at least one of *roles*."""
+    return not set(roles).isdisjoint(claims.roles)
+
+
+def has_scopes(claims: VerifiedClaims, scopes: Collection[str]) -> bool:
+    """Tell whether *claims* grant every one of *scopes* (RFC 6750 section 3.1)."""
+    return claims.scopes.issuperset(scopes)
+
+
+def has_recent_login(claims: VerifiedClaims, max_age: float, now: datetime) -> bool:
+    """Tell whether the login behind *claims* is at most *max_age* seconds ago.
+
+    RFC 9470 section 5, and OpenID Connect Core section 3.1.2.1: an elapsed time
+    "greater than this value" is too long. A token without ``auth_time`` tells
+    nothing, which is not enough.
+    """
+    login = claims.authenticated_at
+    return login is not None and (now - login).total_seconds() <= max_age

@@ -1,0 +1,157 @@
+"""The Django skin for single views, sync and async, with or without the middleware.
+
+A refusal is answered as everywhere, with its challenge and never with a redirect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import Any, TypeVar
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest, HttpResponseBase
+
+from jwt_auth.authenticator import Verdict
+from jwt_auth.errors import (
+    InsufficientScope,
+    InsufficientUserAuthentication,
+    NotAuthenticated,
+    Rejected,
+    Unavailable,
+)
+from jwt_auth.middleware import EXEMPT, LateRefusal, raise_late, refused, sign_in
+from jwt_auth.runtime import current
+from jwt_auth.tokens.claims import VerifiedClaims
+from jwt_auth.tokens.policy import has_recent_login, has_role, has_scopes
+
+View = TypeVar("View", bound=Callable[..., Any])
+# What a view demands of verified claims: raises unless they do.
+Demand = Callable[[VerifiedClaims], None]
+
+
+def jwt_required(view: View) -> View:
+    """Let in requests with a verified access token, and refuse all others.
+
+    In the view, ``request.user``, ``request.auser()`` and ``request.auth`` are those of
+    the token. The view is left alone by Django's CSRF check and by
+    `LoginRequiredMiddleware`: no browser sends a bearer token by itself, and nobody
+    comes in here without one.
+    """
+    return _guarded(view, lambda claims: None)
+
+
+def role_required(*roles: str) -> Callable[[View], View]:
+    """Let in requests whose access token has at least one of *roles*; see jwt_required()."""
+
+    def demand(claims: VerifiedClaims) -> None:
+        if not has_role(claims, roles):
+            raise InsufficientScope("no such role")
+
+    return lambda view: _guarded(view, demand)
+
+
+def scope_required(*scopes: str) -> Callable[[View], View]:
+    """Let in requests whose access token has every one of *scopes*; see jwt_required()."""
+
+    def demand(claims: VerifiedClaims) -> None:
+        if not has_scopes(claims, scopes):
+            raise InsufficientScope("a scope is missing")
+
+    return lambda view: _guarded(view, demand)
+
+
+def recent_login_required(*, minutes: float) -> Callable[[View], View]:
+    """Let in requests whose login is at most *minutes* ago (RFC 9470); see jwt_required().
+
+    A refresh does not make a login recent.
+    """
+    max_age = int(minutes * 60)
+
+    def demand(claims: VerifiedClaims) -> None:
+        if not has_recent_login(claims, max_age, current().clock()):
+            raise InsufficientUserAuthentication(max_age)
+
+    return lambda view: _guarded(view, demand)
+
+
+def jwt_exempt(view: View) -> View:
+    """Have `JWTAuthenticationMiddleware` pass on requests to *view* whatever their token.
+
+    For views with bearer tokens of their own, such as webhooks. The user is anonymous
+    unless the token is one of ours.
+    """
+    exempt: Any
+
+    if iscoroutinefunction(view):
+
+        async def exempt(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            return await view(request, *args, **kwargs)
+
+    else:
+
+        def exempt(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            return view(request, *args, **kwargs)
+
+    exempt = wraps(view)(exempt)
+    setattr(exempt, EXEMPT, True)
+    return exempt  # type: ignore[no-any-return]
+
+
+def _guarded(view: View, demand: Demand) -> View:
+    guarded: Any
+
+    if iscoroutinefunction(view):
+
+        async def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            runtime = current()
+            found = await runtime.authenticator.ajudge(request, runtime.settings.load_user)
+            try:
+                verdict = _admitted(request, found, demand)
+            except (Rejected, Unavailable) as refusal:
+                return refused(refusal)
+            with _on_stage(verdict):
+                response: HttpResponseBase = await view(request, *args, **kwargs)
+            return response if verdict.refusal is None else refused(verdict.refusal)
+
+    else:
+
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            runtime = current()
+            found = runtime.authenticator.judge(request, runtime.settings.load_user)
+            try:
+                verdict = _admitted(request, found, demand)
+            except (Rejected, Unavailable) as refusal:
+                return refused(refusal)
+            with _on_stage(verdict):
+                response: HttpResponseBase = view(request, *args, **kwargs)
+            return response if verdict.refusal is None else refused(verdict.refusal)
+
+    guarded = wraps(view)(guarded)
+    # What Django's own csrf_exempt and login_not_required leave on a view.
+    guarded.csrf_exempt, guarded.login_required = True, False
+    return guarded  # type: ignore[no-any-return]
+
+
+def _admitted(request: HttpRequest, verdict: Verdict | None, demand: Demand) -> Verdict:
+    if verdict is None:
+        raise NotAuthenticated("no bearer token")
+    sign_in(request, verdict)
+    if verdict.refusal is not None:
+        raise verdict.refusal
+    if verdict.claims is not None:
+        demand(verdict.claims)
+    return verdict
+
+
+@contextmanager
+def _on_stage(verdict: Verdict) -> Iterator[None]:
+    """Have late refusals raised in here, and leave by them: the verdict has them."""
+    before = verdict.on_late_refusal
+    verdict.on_late_refusal = raise_late
+    try:
+        with suppress(LateRefusal):
+            yield
+    finally:
+        verdict.on_late_refusal = before

@@ -1,0 +1,143 @@
+"""The Django skin: `JWTAuthenticationMiddleware`, sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.utils.cache import patch_vary_headers
+from rest_framework.views import APIView
+
+from jwt_auth.authenticator import Verdict, kept, stand_in
+from jwt_auth.errors import Rejected, Unavailable
+from jwt_auth.runtime import current
+
+# What `@jwt_exempt` leaves on a view.
+EXEMPT = "jwt_exempt"
+
+
+class LateRefusal(PermissionDenied):
+    """A lazy user was refused while a Django view ran.
+
+    A `PermissionDenied`, so that whoever is between the view and the skin that
+    answers takes it for a refusal and not for a crash.
+    """
+
+
+def raise_late(refusal: Rejected | Unavailable) -> NoReturn:
+    """Leave the view: the skin around it answers *refusal*."""
+    raise LateRefusal from None
+
+
+def refused(refusal: Rejected | Unavailable) -> JsonResponse:
+    """Return the answer that says *refusal*."""
+    response = JsonResponse(refusal.body, status=refusal.status, headers=refusal.headers)
+    patch_vary_headers(response, ("Authorization",))
+    return response
+
+
+def sign_in(request: HttpRequest, verdict: Verdict) -> None:
+    """Set what *verdict* says on *request*: user and claims, or nobody."""
+    who: Any = request
+    who.user, who.auser, who.auth = verdict.user, verdict.auser, verdict.claims
+
+
+class JWTAuthenticationMiddleware:
+    """Authenticates requests to Django views by ``Authorization: Bearer <access token>``.
+
+    Sets ``request.user``, ``request.auser()`` and ``request.auth``. A verified token's
+    user replaces the session's, and no CSRF token is asked: no browser sends the
+    header by itself. A refused token makes the user anonymous, and the request is
+    answered before the view, unless the view answers for itself: one marked
+    ``@jwt_exempt`` or a DRF view, whose authentication classes take the verdict from
+    here. Without a bearer token the request goes on as it came.
+
+    Stands below `AuthenticationMiddleware`, if there is one.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+            # Django would run a plain function in a thread.
+            self.process_view = self._aprocess_view  # type: ignore[method-assign,assignment]
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self._is_async:
+            return self._acall(request)
+        runtime = current()
+        verdict = runtime.authenticator.judge(request, runtime.settings.load_user)
+        self._enter(request, verdict)
+        return self._leave(request, verdict, self.get_response(request))
+
+    async def _acall(self, request: HttpRequest) -> HttpResponseBase:
+        runtime = current()
+        verdict = await runtime.authenticator.ajudge(request, runtime.settings.load_user)
+        self._enter(request, verdict)
+        return self._leave(request, verdict, await self.get_response(request))
+
+    def _enter(self, request: Any, verdict: Verdict | None) -> None:
+        if verdict is None:
+            request.auth = None
+            if not hasattr(request, "user"):
+                request.user, request.auser = AnonymousUser(), _nobody
+            return
+        sign_in(request, verdict)
+        if verdict.refusal is None:
+            # Now, because CsrfViewMiddleware may stand above and judges before us.
+            request._dont_enforce_csrf_checks = True
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        """Refuse before the view, unless it answers for itself."""
+        verdict = kept(request)
+        if verdict is None:
+            return None
+        # Once more: a middleware below may have set the session's user meanwhile.
+        sign_in(request, verdict)
+        if verdict.refusal is not None:
+            return None if _answers_for_itself(request, view) else refused(verdict.refusal)
+        verdict.on_late_refusal = raise_late
+        return None
+
+    async def _aprocess_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        return JWTAuthenticationMiddleware.process_view(self, request, view, args, kwargs)
+
+    def _leave(
+        self, request: HttpRequest, verdict: Verdict | None, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        # On every answer: without the header it could have been another.
+        patch_vary_headers(response, ("Authorization",))
+        if verdict is None:
+            return response
+        verdict.on_late_refusal = stand_in
+        match = request.resolver_match
+        if verdict.refusal is None or match is None or _answers_for_itself(request, match.func):
+            return response
+        # Said here as well: a middleware above may have been asked before us (a CSRF
+        # failure, a redirect to a login page), and a lazy user may have been refused
+        # in the view or in a middleware around it.
+        return refused(verdict.refusal)
+
+
+async def _nobody() -> AnonymousUser:
+    return AnonymousUser()
+
+
+def _answers_for_itself(request: HttpRequest, view: Callable[..., Any]) -> bool:
+    # A preflight has no credential to be judged by.
+    if request.method == "OPTIONS" or getattr(view, EXEMPT, False):
+        return True
+    cls = getattr(view, "cls", None)
+    return isinstance(cls, type) and issubclass(cls, APIView)
