@@ -84,7 +84,7 @@ class JWTAuthentication(BaseAuthentication):
         if verdict is None:
             return None
         if verdict.refusal is not None:
-            raise _translated(verdict.refusal, request)
+            raise translated(verdict.refusal, request)
         verdict.on_late_refusal = _on_refusal(request)
         return verdict.user, verdict.claims
 
@@ -101,12 +101,13 @@ def _on_refusal(request: Request) -> OnRefusal:
         # outer middleware that looks at the user then has nobody to raise to.
         if hasattr(_view(request), "response"):
             return stand_in(error)
-        raise _translated(error, request) from None
+        raise translated(error, request) from None
 
     return on_refusal
 
 
-def _translated(error: Rejected | Unavailable, request: Request) -> APIException:
+def translated(error: Rejected | Unavailable, request: Request) -> APIException:
+    """Return *error* as an exception that DRF answers as it should be."""
     # RFC 9111: a shared cache must not keep a refusal.
     _add_header(request, "Cache-Control", "no-store")
     if isinstance(error, Unavailable):

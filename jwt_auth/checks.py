@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from django.conf import settings
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
+from django.utils.module_loading import import_string
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.settings import api_settings
 
 from jwt_auth.authentication import JWTAuthentication
 from jwt_auth.conf import Problem, read_settings
+from jwt_auth.middleware import JWTAuthenticationMiddleware
 
 
 def connect() -> None:
@@ -18,6 +23,7 @@ def connect() -> None:
     register(check_settings, Tags.security)
     register(check_settings_for_production, Tags.security, deploy=True)
     register(check_authentication_classes, Tags.security)
+    register(check_middleware_order, Tags.security)
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -48,6 +54,36 @@ def check_authentication_classes(**kwargs: Any) -> list[CheckMessage]:
             id="jwt_auth.W002",
         )
     ]
+
+
+def check_middleware_order(**kwargs: Any) -> list[CheckMessage]:
+    """Warn when middlewares between ours and the view would see the session's user.
+
+    `AuthenticationMiddleware` sets its own user, and ours only sets the token's again
+    before the view.
+    """
+    ours = _positions(JWTAuthenticationMiddleware)
+    djangos = _positions(AuthenticationMiddleware)
+    if not ours or not djangos or ours[0] > djangos[-1]:
+        return []
+    return [
+        Warning(
+            "JWTAuthenticationMiddleware stands above AuthenticationMiddleware: the middlewares "
+            "between them and the view see the session's user, not the token's.",
+            hint="Put jwt_auth.middleware.JWTAuthenticationMiddleware below it.",
+            id="jwt_auth.W004",
+        )
+    ]
+
+
+def _positions(middleware: type) -> list[int]:
+    found = []
+    for position, path in enumerate(settings.MIDDLEWARE):
+        with suppress(ImportError):
+            one = import_string(path)
+            if isinstance(one, type) and issubclass(one, middleware):
+                found.append(position)
+    return found
 
 
 def _has_challenge(authentication_class: Any) -> bool:

@@ -21,7 +21,7 @@ from jwt_auth.errors import (
     Rejected,
     Unavailable,
 )
-from jwt_auth.middleware import EXEMPT, LateRefusal, raise_late, refused, sign_in
+from jwt_auth.middleware import EXEMPT, LateRefusal, raise_late, refused, sign_in, varied
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
 from jwt_auth.tokens.policy import has_recent_login, has_role, has_scopes
@@ -111,9 +111,10 @@ def _guarded(view: View, demand: Demand) -> View:
                 verdict = _admitted(request, found, demand)
             except (Rejected, Unavailable) as refusal:
                 return refused(refusal)
+            response: Any = None
             with _on_stage(verdict):
-                response: HttpResponseBase = await view(request, *args, **kwargs)
-            return response if verdict.refusal is None else refused(verdict.refusal)
+                response = await view(request, *args, **kwargs)
+            return _answer(verdict, response)
 
     else:
 
@@ -124,9 +125,10 @@ def _guarded(view: View, demand: Demand) -> View:
                 verdict = _admitted(request, found, demand)
             except (Rejected, Unavailable) as refusal:
                 return refused(refusal)
+            response: Any = None
             with _on_stage(verdict):
-                response: HttpResponseBase = view(request, *args, **kwargs)
-            return response if verdict.refusal is None else refused(verdict.refusal)
+                response = view(request, *args, **kwargs)
+            return _answer(verdict, response)
 
     guarded = wraps(view)(guarded)
     # What Django's own csrf_exempt and login_not_required leave on a view.
@@ -143,6 +145,12 @@ def _admitted(request: HttpRequest, verdict: Verdict | None, demand: Demand) -> 
     if verdict.claims is not None:
         demand(verdict.claims)
     return verdict
+
+
+def _answer(verdict: Verdict, response: HttpResponseBase) -> HttpResponseBase:
+    if verdict.refusal is not None:
+        return refused(verdict.refusal)
+    return varied(response)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.contrib.auth.models import AnonymousUser
@@ -15,6 +15,8 @@ from rest_framework.views import APIView
 from jwt_auth.authenticator import Verdict, kept, stand_in
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.runtime import current
+
+Response = TypeVar("Response", bound=HttpResponseBase)
 
 # What `@jwt_exempt` leaves on a view.
 EXEMPT = "jwt_exempt"
@@ -35,7 +37,11 @@ def raise_late(refusal: Rejected | Unavailable) -> NoReturn:
 
 def refused(refusal: Rejected | Unavailable) -> JsonResponse:
     """Return the answer that says *refusal*."""
-    response = JsonResponse(refusal.body, status=refusal.status, headers=refusal.headers)
+    return varied(JsonResponse(refusal.body, status=refusal.status, headers=refusal.headers))
+
+
+def varied(response: Response) -> Response:
+    """Tell caches that *response* depends on the header (RFC 9110 section 12.5.5)."""
     patch_vary_headers(response, ("Authorization",))
     return response
 
@@ -117,14 +123,12 @@ class JWTAuthenticationMiddleware:
     def _leave(
         self, request: HttpRequest, verdict: Verdict | None, response: HttpResponseBase
     ) -> HttpResponseBase:
-        # On every answer: without the header it could have been another.
-        patch_vary_headers(response, ("Authorization",))
         if verdict is None:
-            return response
+            return varied(response)
         verdict.on_late_refusal = stand_in
         match = request.resolver_match
         if verdict.refusal is None or match is None or _answers_for_itself(request, match.func):
-            return response
+            return varied(response)
         # Said here as well: a middleware above may have been asked before us (a CSRF
         # failure, a redirect to a login page), and a lazy user may have been refused
         # in the view or in a middleware around it.

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from jwt_auth.authentication import Refusal
+from jwt_auth.authentication import translated
 from jwt_auth.errors import InsufficientScope, InsufficientUserAuthentication
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import Claims, VerifiedClaims
@@ -67,7 +67,7 @@ def RecentLogin(*, minutes: float) -> type[BasePermission]:  # noqa: N802
             if not _is_ours(claims):
                 return False
             if not has_recent_login(claims, max_age, current().clock()):
-                raise Refusal(InsufficientUserAuthentication(max_age))
+                raise translated(InsufficientUserAuthentication(max_age), request)
             return True
 
     return _RecentLogin

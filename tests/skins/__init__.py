@@ -1,0 +1,1 @@
+"""What every skin answers, and what each does besides."""
