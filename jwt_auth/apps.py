@@ -11,7 +11,6 @@ class JWTAuthConfig(AppConfig):
 
     name = "jwt_auth"
     verbose_name = _("JWT authentication")
-    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """Connect what listens."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from django.contrib.auth.models import AnonymousUser
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
-from jwt_auth.authenticator import OnRefusal, stand_in
+from jwt_auth.authenticator import Verdict, stand_in
 from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
@@ -85,7 +85,7 @@ class JWTAuthentication(BaseAuthentication):
             return None
         if verdict.refusal is not None:
             raise translated(verdict.refusal, request)
-        verdict.on_late_refusal = _on_refusal(request)
+        _raise_in_view(request, verdict)
         return verdict.user, verdict.claims
 
     def authenticate_header(self, request: Request) -> str:
@@ -93,17 +93,27 @@ class JWTAuthentication(BaseAuthentication):
         return BARE_CHALLENGE
 
 
-def _on_refusal(request: Request) -> OnRefusal:
-    """Return what a lazy user does that is refused when it is touched at last."""
+def _raise_in_view(request: Request, verdict: Verdict) -> None:
+    """Have late refusals raised while the view's handler runs, and no longer."""
 
-    def on_refusal(error: Rejected | Unavailable) -> AnonymousUser:
-        # `APIView.dispatch` sets `response` when the view is over. A renderer or an
-        # outer middleware that looks at the user then has nobody to raise to.
-        if hasattr(_view(request), "response"):
-            return stand_in(error)
+    def on_late_refusal(error: Rejected | Unavailable) -> NoReturn:
         raise translated(error, request) from None
 
-    return on_refusal
+    def leaving(method: Callable[..., Any]) -> Callable[..., Any]:
+        def left(*args: Any, **kwargs: Any) -> Any:
+            verdict.on_late_refusal = stand_in
+            return method(*args, **kwargs)
+
+        return left
+
+    verdict.on_late_refusal = on_late_refusal
+    view = _view(request)
+    # A project's exception handler, a renderer or an outer middleware that looks at
+    # the user has nobody to raise to. These two end what DRF answers exceptions of;
+    # a view object serves one request.
+    for name in ("handle_exception", "finalize_response"):
+        if hasattr(view, name):
+            setattr(view, name, leaving(getattr(view, name)))
 
 
 def translated(error: Rejected | Unavailable, request: Request) -> APIException:

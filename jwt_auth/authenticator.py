@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
+from django.views.decorators.debug import sensitive_variables
 
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.revocation import Revocations
@@ -134,6 +135,7 @@ class Authenticator:
     revocations: Revocations | None
     clock: Callable[[], datetime]
 
+    @sensitive_variables()
     def judge(self, request: Any, load_user: str) -> Verdict | None:
         """Return the verdict on the bearer token of *request*, or `None` without one.
 
@@ -159,6 +161,7 @@ class Authenticator:
         setattr(request, _KEPT, verdict)
         return verdict
 
+    @sensitive_variables()
     async def ajudge(self, request: Any, load_user: str) -> Verdict | None:
         """See judge()."""
         verdict = kept(request) or Verdict(authorization(request), self.accounts)
@@ -178,6 +181,7 @@ class Authenticator:
         setattr(request, _KEPT, verdict)
         return verdict
 
+    @sensitive_variables()
     def verify(self, raw: str) -> VerifiedClaims:
         """Check everything about *raw* that needs no user row.
 
@@ -190,6 +194,7 @@ class Authenticator:
             self.revocations.check(claims)
         return claims
 
+    @sensitive_variables()
     async def averify(self, raw: str) -> VerifiedClaims:
         """See verify()."""
         claims = self.tokens.verify(raw, self.clock())
@@ -197,6 +202,7 @@ class Authenticator:
             await self.revocations.acheck(claims)
         return claims
 
+    @sensitive_variables()
     def unsafe_verify_expired(self, raw: str) -> SignedClaims:
         """Check *raw* but for times and revocation. Good for a logout alone.
 

@@ -168,6 +168,13 @@ class _Reader:
                 "USE_TZ is off: the hour of a clock change would revive and kill sessions.",
                 "Set USE_TZ = True.",
             )
+        if not _has_secret_key():
+            self._error(
+                "E012",
+                "SECRET_KEY is empty: the keys of refresh tokens are derived from it.",
+                "Set SECRET_KEY.",
+            )
+            return None
         access_lifetime = self._duration(
             "ACCESS_TOKEN_LIFETIME", timedelta(minutes=5), least=timedelta(seconds=1)
         )
@@ -251,19 +258,15 @@ class _Reader:
         return self._get(
             name,
             None,
-            lambda value: value is None or (isinstance(value, str) and value != ""),
+            lambda value: value is None or _is_text(value),
             "a non-empty string, or None",
         )
 
     def _audience(self) -> str | tuple[str, ...] | None:
         def fits(value: Any) -> bool:
             if value is None or isinstance(value, str):
-                return value != ""
-            return (
-                isinstance(value, list | tuple)
-                and len(value) > 0
-                and all(isinstance(one, str) and one for one in value)
-            )
+                return value is None or _is_text(value)
+            return isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_text, value))
 
         value = self._get("AUDIENCE", None, fits, "a string, a list of strings, or None")
         return value if value is None or isinstance(value, str) else tuple(value)
@@ -328,7 +331,7 @@ class _Reader:
             return None
         try:
             found = import_string(path)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             self._error("E008", f"{name}: {error}", "Give the dotted path of a function.")
             return None
         if not callable(found):
@@ -362,11 +365,12 @@ class _Reader:
                 "Name a unique field of the user model, or leave the default 'pk'.",
             )
         else:
-            if not getattr(field, "unique", False):
+            if not getattr(field, "unique", False) or getattr(field, "null", False):
                 self._error(
                     "E009",
-                    f"USER_ID_FIELD: the field {name!r} is not unique.",
-                    "A token must name one user: take a unique field, or the default 'pk'.",
+                    f"USER_ID_FIELD: the field {name!r} is not unique, or may be null.",
+                    "A token must name one user: take a field that is unique and never null, "
+                    "or the default 'pk'.",
                 )
         return name
 
@@ -477,6 +481,21 @@ def derived_signing_keys(algorithm: str) -> list[Key]:
     """
     derived = derive_keys("access_token", f"sha{algorithm.removeprefix('HS')}")
     return [load_secret(secret, algorithm) for secret in dict.fromkeys(derived)]
+
+
+def _has_secret_key() -> bool:
+    try:
+        return bool(django_settings.SECRET_KEY)
+    except ImproperlyConfigured:
+        return False
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether *value* is a non-empty string that a token can hold."""
+    if not isinstance(value, str):
+        return False
+    # A lone surrogate is no text: it has no UTF-8.
+    return value != "" and value == value.encode("utf-8", "ignore").decode("utf-8")
 
 
 def _looks_like_a_path(text: str) -> bool:

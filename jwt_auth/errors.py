@@ -138,8 +138,9 @@ class RefreshReused(Rejected):
 class Unavailable(Exception):
     """We cannot tell: the database, a key or a callable of the project failed.
 
-    Nothing was consumed. The caller keeps the tokens and repeats after
-    `retry_after` seconds, which is shorter than any ``REFRESH_GRACE`` in force.
+    No token was consumed. The caller keeps the tokens and repeats after `retry_after`
+    seconds: the least that the header can say, and shorter than the default
+    ``REFRESH_GRACE``.
     """
 
     code: ClassVar[str] = "unavailable"

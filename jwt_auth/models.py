@@ -20,6 +20,8 @@ logger = logging.getLogger("jwt_auth")
 DEVICE_LENGTH = 100
 USER_AGENT_LENGTH = 255
 REASON_LENGTH = 32
+# One mark of a password; a session stores up to two, see users.PasswordMarks.
+MARK_LENGTH = 32
 
 
 class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
@@ -66,6 +68,7 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
             pk=session.pk,
             generation=session.generation,
             rotated_at=session.rotated_at,
+            password_mark=session.password_mark,
             revoked_at__isnull=True,
         )
 
@@ -90,8 +93,8 @@ class LoginSession(models.Model):
     # stays heap-only on PostgreSQL.
     generation = models.PositiveIntegerField(_("generation"), default=0)
     rotated_at = models.DateTimeField(_("last used"))
-    # A keyed digest of the password hash at login; see users.PasswordMarks.
-    password_mark = models.CharField(max_length=64, editable=False)
+    # Keyed digests of the password hash; see users.PasswordMarks.
+    password_mark = models.CharField(max_length=2 * MARK_LENGTH, editable=False)
     # Authentication methods, RFC 8176.
     amr = models.JSONField(_("methods"), default=list)
     # What sessions.start(claims=…) asked to repeat in each access token.

@@ -12,9 +12,18 @@ from jwt_auth.errors import InsufficientScope, InsufficientUserAuthentication
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import Claims, VerifiedClaims
 from jwt_auth.tokens.policy import has_recent_login, has_role, has_scopes
+from jwt_auth.users import is_active
 
 # DRF hands this to PermissionDenied, whose dict becomes the body of the 403.
 _MESSAGE = {"detail": InsufficientScope.detail, "code": InsufficientScope.code}
+
+
+class _ClaimsPermission(BasePermission):
+    message = _MESSAGE
+
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        # DRF's own answers True, which `~` would turn into a refusal of everybody.
+        return self.has_permission(request, view)
 
 
 def HasRole(*roles: str) -> type[BasePermission]:  # noqa: N802
@@ -24,9 +33,7 @@ def HasRole(*roles: str) -> type[BasePermission]:  # noqa: N802
     request that is authenticated by anything but our token is refused.
     """
 
-    class _HasRole(BasePermission):
-        message = _MESSAGE
-
+    class _HasRole(_ClaimsPermission):
         def has_permission(self, request: Request, view: Any) -> bool:
             claims = request.auth
             return _is_ours(claims) and has_role(claims, roles)
@@ -40,9 +47,7 @@ def HasScope(*scopes: str) -> type[BasePermission]:  # noqa: N802
     A request that is authenticated by anything but our token is refused.
     """
 
-    class _HasScope(BasePermission):
-        message = _MESSAGE
-
+    class _HasScope(_ClaimsPermission):
         def has_permission(self, request: Request, view: Any) -> bool:
             claims = request.auth
             return _is_ours(claims) and has_scopes(claims, scopes)
@@ -59,9 +64,7 @@ def RecentLogin(*, minutes: float) -> type[BasePermission]:  # noqa: N802
     """
     max_age = int(minutes * 60)
 
-    class _RecentLogin(BasePermission):
-        message = _MESSAGE
-
+    class _RecentLogin(_ClaimsPermission):
         def has_permission(self, request: Request, view: Any) -> bool:
             claims = request.auth
             if not _is_ours(claims):
@@ -83,7 +86,7 @@ class ActiveUser(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         """Touch the row; a lazy user that is refused raises the 401 itself."""
         user: Any = request.user
-        return bool(user and user.is_authenticated and user.is_active)
+        return bool(user and user.is_authenticated and is_active(user))
 
 
 def _is_ours(claims: Any) -> TypeGuard[VerifiedClaims]:

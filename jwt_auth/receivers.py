@@ -6,8 +6,9 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import is_password_usable
 from django.db import models
-from django.db.models.signals import post_save, pre_delete
+from django.db.models.signals import post_save, pre_delete, pre_save
 
 from jwt_auth import sessions
 from jwt_auth.runtime import current
@@ -18,6 +19,7 @@ _REVEALING = frozenset({"password", "is_active"})
 
 def connect() -> None:
     """Connect the receivers. Called once, when all models are loaded."""
+    pre_save.connect(user_about_to_be_saved, dispatch_uid="jwt_auth.user_about_to_be_saved")
     post_save.connect(user_saved, dispatch_uid="jwt_auth.user_saved")
     # By sender, for each user model and its children: a receiver of every model's
     # pre_delete would make Django load rows that it can delete by one statement.
@@ -29,6 +31,26 @@ def connect() -> None:
                 sender=model,
                 dispatch_uid=f"jwt_auth.user_deleted.{model._meta.label}",
             )
+
+
+def user_about_to_be_saved(
+    sender: type[models.Model],
+    instance: models.Model,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    using: str,
+    **kwargs: Any,
+) -> None:
+    """Note the new hash of the same password, before anybody can see it.
+
+    Afterwards would be too late: a refresh between the two would find another
+    password. Sessions that were opened under an older password stay what they are.
+    """
+    if raw or not _is_rehash(instance, update_fields) or not _sessions_are_ours():
+        return
+    stored = sender._base_manager.using(using).filter(pk=instance.pk)
+    for old_hash in stored.values_list("password", flat=True):
+        sessions.note_rehash(instance, old_hash)
 
 
 def user_saved(
@@ -48,11 +70,9 @@ def user_saved(
         return
     if update_fields is not None and _REVEALING.isdisjoint(update_fields):
         return
-    if not _sessions_are_ours():
+    if _is_rehash(instance, update_fields) or not _sessions_are_ours():
         return
-    if _is_rehash(instance, update_fields):
-        sessions.renew_password_marks(instance)
-    elif not is_active(instance):
+    if not is_active(instance):
         sessions.end_all(instance, reason=sessions.USER_INACTIVE)
     else:
         sessions.end_with_another_password(instance)
@@ -70,9 +90,12 @@ def _sessions_are_ours() -> bool:
     return settings.sessions_on and settings.load_user != "never"
 
 
-def _is_rehash(instance: models.Model, update_fields: frozenset[str] | None) -> bool:
+def _is_rehash(instance: Any, update_fields: frozenset[str] | None) -> bool:
     # AbstractBaseUser.check_password() stores the same password under a newer hash
     # in exactly this way; set_password() leaves the raw password in `_password`.
     return (
-        update_fields == frozenset({"password"}) and instance.__dict__.get("_password", "") is None
+        update_fields == frozenset({"password"})
+        and isinstance(instance, get_user_model())
+        and instance.__dict__.get("_password", "") is None
+        and is_password_usable(instance.password)
     )

@@ -32,6 +32,10 @@ class LoginSerializer(serializers.Serializer[Any]):
     )
     device = serializers.CharField(max_length=DEVICE_LENGTH, required=False, allow_blank=True)
 
+    def __repr__(self) -> str:
+        # DRF's own shows the data, password included.
+        return f"<{type(self).__name__}>"
+
     def get_fields(self) -> dict[str, Any]:
         """Put the user model's ``USERNAME_FIELD`` first."""
         name = get_user_model().USERNAME_FIELD
@@ -51,7 +55,9 @@ class LoginSerializer(serializers.Serializer[Any]):
         if user is not None and not is_active(user):
             # Some backends let inactive users in; the failure is then ours to tell.
             user_login_failed.send(
-                sender=__name__, credentials={name: attrs[name]}, request=request
+                sender="django.contrib.auth",
+                credentials={name: attrs[name], "password": "*" * 20},
+                request=request,
             )
             user = None
         if user is None:

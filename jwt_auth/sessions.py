@@ -1,7 +1,7 @@
 """The one desk: sessions are started, refreshed and ended here, and nowhere else.
 
-How a refresh works is told in DESIGN and in ``docs/``; the rule behind the order of
-its steps: spend last, and punish only by an UPDATE that repeats the finding.
+How a refresh works is told in ``docs/explanation/``; the rule behind the order of its
+steps: spend last, and punish only by an UPDATE that repeats the finding.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ from jwt_auth.models import (
 from jwt_auth.runtime import Runtime, current
 from jwt_auth.tokens.access import RESERVED, IssuedToken, SessionFacts
 from jwt_auth.tokens.refresh import RefreshToken
-from jwt_auth.transports import client_address, header_text
+from jwt_auth.transports import client_address, storable
 from jwt_auth.users import is_active
 
 logger = logging.getLogger("jwt_auth")
 security_logger = logging.getLogger("jwt_auth.security")
 
+# How many sessions are ended by one statement.
+BATCH = 500
 # How often a refresh looks again after somebody else changed the row.
 ROUNDS = 4
 
@@ -86,6 +88,7 @@ class TokenPair:
         return body
 
 
+@sensitive_variables()
 def start(
     user: Any,
     request: Any = None,
@@ -108,12 +111,13 @@ def start(
     """
     runtime = current()
     now = runtime.clock()
-    if getattr(user, "pk", None) is None or not is_active(user):
+    if getattr(user, "pk", None) is None or user._state.adding or not is_active(user):
         raise InvalidCredentials("an inactive or unsaved user")
     own_claims = dict(claims or {})
     if reserved := RESERVED & own_claims.keys():
         raise ValueError(f"claims has reserved names: {', '.join(sorted(reserved))}")
-    if not runtime.settings.sessions_on:
+    idle_limit = runtime.settings.refresh_lifetime
+    if idle_limit is None:
         issued = _access_token(runtime, user, request, own_claims, now, session=None)
         return TokenPair(issued.raw, issued.expires_in)
     token = RefreshToken.first()
@@ -124,14 +128,14 @@ def start(
         created_at=now,
         expires_at=now + runtime.settings.session_lifetime,
         password_mark=runtime.password_marks.current(user),
-        amr=list(amr),
+        amr=[amr] if isinstance(amr, str) else list(amr),
         claims=own_claims,
-        device=device.replace("\x00", "")[:DEVICE_LENGTH],
+        device=storable(device, DEVICE_LENGTH),
     )
     if request is not None:
         session.ip = client_address(request)
-        session.user_agent = header_text(request, "HTTP_USER_AGENT", USER_AGENT_LENGTH)
-    pair = _pair(runtime, session, token, request, now)
+        session.user_agent = storable(request.META.get("HTTP_USER_AGENT", ""), USER_AGENT_LENGTH)
+    pair = _pair(runtime, session, token, idle_limit, request, now)
     with database_answers():
         try:
             session.save(using=router.db_for_write(LoginSession))
@@ -141,7 +145,7 @@ def start(
     return pair
 
 
-@sensitive_variables("raw")
+@sensitive_variables()
 def refresh(raw: str, request: Any = None) -> TokenPair:
     """Trade the refresh token *raw* for a pair (RFC 6749 section 6).
 
@@ -159,14 +163,15 @@ def refresh(raw: str, request: Any = None) -> TokenPair:
         RuntimeError: called inside an atomic block.
     """
     runtime = current()
-    if not runtime.settings.sessions_on:
+    idle_limit = runtime.settings.refresh_lifetime
+    if idle_limit is None:
         raise RefreshNotValid("there are no sessions")
     token = runtime.refresh_tokens.read(raw)
     _demand_autocommit()
     with database_answers():
         for _ in range(ROUNDS):
             with suppress(_LostRound), _conflicts_lose_the_round():
-                return _refresh_once(runtime, token, request)
+                return _refresh_once(runtime, token, idle_limit, request)
     logger.error("A refresh lost %d rounds to other requests on its session.", ROUNDS)
     raise Unavailable
 
@@ -209,19 +214,22 @@ def end_with_another_password(user: Any) -> int:
         Unavailable: the database failed.
     """
     sessions = LoginSession.objects.on_primary().filter(user_id=user.pk)
-    marks = current().password_marks.all(user)
-    return _end(sessions.exclude(password_mark__in=marks), PASSWORD_CHANGED)
+    same_password = current().password_marks.condition(getattr(user, "password", None))
+    return _end(sessions.exclude(same_password), PASSWORD_CHANGED)
 
 
-def renew_password_marks(user: Any) -> None:
-    """Note the present password hash of *user* in all of their sessions.
+def note_rehash(user: Any, old_hash: str) -> None:
+    """Note that the password of *user*, stored as *old_hash*, is getting a new hash.
 
     Raises:
         Unavailable: the database failed.
     """
+    marks = current().password_marks
     sessions = LoginSession.objects.on_primary().filter(user_id=user.pk)
     with database_answers():
-        sessions.update(password_mark=current().password_marks.current(user))
+        sessions.filter(marks.condition(old_hash)).update(
+            password_mark=marks.after_rehash(old_hash, user)
+        )
 
 
 def forget_user(user: Any) -> None:
@@ -248,14 +256,14 @@ class _LostRound(Exception):
     """Somebody else changed the row since it was read."""
 
 
-def _refresh_once(runtime: Runtime, token: RefreshToken, request: Any) -> TokenPair:
+def _refresh_once(
+    runtime: Runtime, token: RefreshToken, idle_limit: timedelta, request: Any
+) -> TokenPair:
     settings, now = runtime.settings, runtime.clock()
-    idle_limit = settings.refresh_lifetime
     sessions = LoginSession.objects.on_primary()
     session = sessions.select_related("user").filter(pk=token.session_id).first()
     if (
         session is None
-        or idle_limit is None
         or session.user is None
         or session.revoked_at is not None
         or now >= session.ends_at(idle_limit)
@@ -274,7 +282,8 @@ def _refresh_once(runtime: Runtime, token: RefreshToken, request: Any) -> TokenP
     if young and token.generation <= session.generation:
         # A retry, or a burst of requests with one cookie jar: the one successor
         # again, and nothing is written.
-        return _pair(runtime, session, token.of_generation(session.generation), request, now)
+        current_token = token.of_generation(session.generation)
+        return _pair(runtime, session, current_token, idle_limit, request, now)
     if token.generation > session.generation:
         # Only we could have minted it, so the database went back: a restored backup,
         # or a replica that took over too early. The token knows better.
@@ -288,13 +297,13 @@ def _refresh_once(runtime: Runtime, token: RefreshToken, request: Any) -> TokenP
     changes = {
         "generation": successor.generation,
         "rotated_at": now,
-        "password_mark": runtime.password_marks.current(session.user),
+        "password_mark": runtime.password_marks.renewed(session.password_mark, session.user),
     }
     rotated = copy.copy(session)
     for name, value in changes.items():
         setattr(rotated, name, value)
     # Everything that can fail comes first. Spend last.
-    pair = _pair(runtime, rotated, successor, request, now)
+    pair = _pair(runtime, rotated, successor, idle_limit, request, now)
     if not sessions.rotate(session, **changes):
         raise _LostRound
     _announce(signals.session_refreshed, rotated, request)
@@ -346,22 +355,41 @@ def _report_reuse(session: LoginSession, token: RefreshToken, request: Any) -> N
 
 def _end(sessions: LoginSessionQuerySet, reason: str, request: Any = None) -> int:
     now = current().clock()
-    with database_answers():
-        found = list(sessions.filter(revoked_at__isnull=True).select_related("user"))
-        if not found:
-            return 0
-        ended = LoginSession.objects.on_primary().filter(pk__in=[one.pk for one in found])
-        count = ended.end(reason, now)
-    for session in found:
-        session.revoked_at, session.revoked_reason = now, reason
-        _announce(signals.session_ended, session, request)
-    return count
+    live = sessions.filter(revoked_at__isnull=True).select_related("user").order_by("pk")
+    last, count = UUID(int=0), 0
+    # In batches: one user may have more sessions than a statement takes parameters.
+    while True:
+        with database_answers():
+            found = list(live.filter(pk__gt=last)[:BATCH])
+            ended = _end_batch(sessions, found, reason, now) if found else []
+        for session in ended:
+            session.revoked_at, session.revoked_reason = now, reason
+            _announce(signals.session_ended, session, request)
+        count += len(ended)
+        if len(found) < BATCH:
+            return count
+        last = found[-1].pk
+
+
+def _end_batch(
+    sessions: LoginSessionQuerySet, found: list[LoginSession], reason: str, now: datetime
+) -> list[LoginSession]:
+    """End the *found* ones of *sessions*; return those that had not ended meanwhile."""
+    batch = sessions.filter(pk__in=[session.pk for session in found])
+    if batch.end(reason, now) == len(found):
+        return found
+    ours = frozenset(batch.filter(revoked_at=now).values_list("pk", flat=True))
+    return [session for session in found if session.pk in ours]
 
 
 def _pair(
-    runtime: Runtime, session: LoginSession, token: RefreshToken, request: Any, now: datetime
+    runtime: Runtime,
+    session: LoginSession,
+    token: RefreshToken,
+    idle_limit: timedelta,
+    request: Any,
+    now: datetime,
 ) -> TokenPair:
-    idle_limit = runtime.settings.refresh_lifetime or timedelta(0)
     ends_at = session.ends_at(idle_limit)
     facts = SessionFacts(session.pk, session.created_at, session.amr, ends_at)
     issued = _access_token(runtime, session.user, request, session.claims, now, session=facts)
@@ -396,7 +424,10 @@ def _access_token(
         )
     except Exception as error:
         # The project's own callables run in here, and anything may come out of them.
-        logger.exception("No access token could be made: CLAIMS, ROLES or the key failed.")
+        logger.exception(
+            "No access token could be made: CLAIMS, ROLES or the key failed, or the token is "
+            "too long."
+        )
         raise Unavailable from error
 
 

@@ -65,7 +65,6 @@ def client_address(request: Any) -> str | None:
         return None
 
 
-def header_text(request: Any, name: str, length: int) -> str:
-    """Return the header *name* as text that a database takes, cut to *length*."""
-    value = request.META.get(name, "").replace("\x00", "")[:length]
-    return str(value.encode("utf-8", "replace").decode("utf-8"))
+def storable(text: str, length: int) -> str:
+    """Return *text*, which a client chose, as a database takes it, cut to *length*."""
+    return text.replace("\x00", "")[:length].encode("utf-8", "replace").decode("utf-8")

@@ -10,11 +10,12 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DataError, router
+from django.db.models import Q
 from django.utils.functional import SimpleLazyObject, empty
 
 from jwt_auth.conf import Settings
 from jwt_auth.errors import SessionEnded, TokenNotValid
-from jwt_auth.models import LoginSession, database_answers
+from jwt_auth.models import MARK_LENGTH, LoginSession, database_answers
 from jwt_auth.tokens.claims import VerifiedClaims
 
 # What a database driver or a model field says of a value that no row can have.
@@ -40,7 +41,9 @@ class PasswordMarks:
     """Digests of password hashes, to see that a password is still the same.
 
     Keyed, so that a copy of the session table says nothing of a password. The first
-    key makes marks; all keys recognise them.
+    key makes marks; all keys recognise them. What a session stores is one mark, or
+    two in a row after a re-hash: of the hash before and of the hash after. Both are
+    taken, since a request may still see the user as before.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -48,21 +51,45 @@ class PasswordMarks:
 
     def current(self, user: Any) -> str:
         """Return the mark to store for *user*."""
-        return self._mark(user, self._keys[0])
+        return self._mark(_password(user), self._keys[0])
 
-    def all(self, user: Any) -> list[str]:
-        """Return every mark that stands for the present password of *user*."""
-        return [self._mark(user, key) for key in self._keys]
+    def after_rehash(self, old_hash: str, user: Any) -> str:
+        """Return the two marks to store when the password of *user* gets a new hash."""
+        return self._mark(old_hash, self._keys[0]) + self.current(user)
 
-    def match(self, mark: str, user: Any) -> bool:
-        """Tell whether *mark* stands for the present password of *user*."""
-        return any(hmac.compare_digest(mark, known) for known in self.all(user))
+    def renewed(self, stored: str, user: Any) -> str:
+        """Return what to store for *user* instead of *stored*, which matches.
 
-    def _mark(self, user: Any, key: bytes) -> str:
-        password = getattr(user, "password", None)
+        The same, unless it was made under a key that is about to be forgotten.
+        """
+        current = self.current(user)
+        return stored if current in _split(stored) else current
+
+    def match(self, stored: str, user: Any) -> bool:
+        """Tell whether *stored* stands for the present password of *user*."""
+        known = [self._mark(_password(user), key) for key in self._keys]
+        return any(hmac.compare_digest(one, other) for one in _split(stored) for other in known)
+
+    def condition(self, password: str | None) -> Q:
+        """Return the condition for sessions whose mark stands for the hash *password*."""
+        condition = Q()
+        for key in self._keys:
+            mark = self._mark(password, key)
+            condition |= Q(password_mark__startswith=mark) | Q(password_mark__endswith=mark)
+        return condition
+
+    def _mark(self, password: str | None, key: bytes) -> str:
         # Every unusable password is spelled differently and means the same: none.
         text = password if is_password_usable(password) and password else "unusable"
-        return hmac.digest(key, text.encode(), "sha256").hex()
+        return hmac.digest(key, text.encode(), "sha256")[: MARK_LENGTH // 2].hex()
+
+
+def _password(user: Any) -> str | None:
+    return getattr(user, "password", None)
+
+
+def _split(stored: str) -> list[str]:
+    return [stored[at : at + MARK_LENGTH] for at in range(0, len(stored), MARK_LENGTH)]
 
 
 class TokenUser:
@@ -124,8 +151,15 @@ class Accounts:
         self._settings = settings
 
     def subject(self, user: Any) -> str:
-        """Return the value of ``sub`` for *user*."""
-        return str(getattr(user, self._settings.user_id_field))
+        """Return the value of ``sub`` for *user*.
+
+        Raises:
+            ValueError: the field is empty, which names nobody.
+        """
+        value = getattr(user, self._settings.user_id_field)
+        if value is None or value == "":
+            raise ValueError("USER_ID_FIELD is empty for this user")
+        return str(value)
 
     def load(self, claims: VerifiedClaims) -> Any:
         """Return the user from the primary database: one query.
@@ -184,7 +218,7 @@ class Accounts:
             raise SessionEnded("the user is inactive")
         # int(" 1 "), int("٣") and UUID("{…}") find a row as well; one user has one
         # spelling.
-        if self.subject(user) != claims.subject:
+        if str(getattr(user, self._settings.user_id_field)) != claims.subject:
             raise TokenNotValid("sub is not this user")
         return user
 

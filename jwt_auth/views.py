@@ -13,12 +13,16 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.core.exceptions import SuspiciousOperation
 from django.db import connections, transaction
-from django.http import Http404
+from django.http import Http404, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from rest_framework.exceptions import (
+    APIException,
     NotAuthenticated,
+    NotFound,
     ParseError,
     UnsupportedMediaType,
     ValidationError,
@@ -30,14 +34,14 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
-from rest_framework.views import APIView, exception_handler
+from rest_framework.views import APIView
 
 from jwt_auth import errors, sessions
-from jwt_auth.authentication import JWTAuthentication
+from jwt_auth.authentication import JWTAuthentication, Refusal, ServiceUnavailable
 from jwt_auth.models import LoginSession, database_answers
 from jwt_auth.runtime import current
 from jwt_auth.serializers import LoginSerializer
-from jwt_auth.tokens.claims import VerifiedClaims
+from jwt_auth.tokens.claims import Claims, VerifiedClaims
 from jwt_auth.transports import bearer_token
 
 # Much shorter than the time for which an old key goes on verifying.
@@ -124,11 +128,17 @@ class _SessionView(_View):
         super().initial(request, *args, **kwargs)
 
 
+class _OwnAuthentication(JWTAuthentication):
+    """Knows the user's key, whatever the project's other views make of a token."""
+
+    LOAD_USER = "lazy"
+
+
 class _SignedIn(BasePermission):
     """The request has our access token; a CORS preflight never has one."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return request.method == "OPTIONS" or request.auth is not None
+        return request.method == "OPTIONS" or isinstance(request.auth, Claims)
 
 
 @method_decorator(sensitive_post_parameters(), name="dispatch")
@@ -146,20 +156,20 @@ class LoginView(_View):
         """Answer 200 with a pair, 400 with field errors, or 401."""
         django_request = request._request
         serializer = self.serializer_class(
-            data=request.data, context={"request": django_request, "view": self}
+            data=_members(request.data), context={"request": django_request, "view": self}
         )
         with database_answers():
             serializer.is_valid(raise_exception=True)
-        user = serializer.validated_data["user"]
+            user = serializer.validated_data["user"]
+            # Django's own receiver notes last_login. Before the session is there: if a
+            # receiver fails, no session is left that nobody holds.
+            user_logged_in.send(sender=user.__class__, request=django_request, user=user)
         pair = sessions.start(
             user,
             django_request,
             device=serializer.validated_data.get("device", ""),
             amr=("pwd",),
         )
-        with database_answers():
-            # Django's own receiver notes last_login.
-            user_logged_in.send(sender=user.__class__, request=django_request, user=user)
         return Response(self.response_data(pair, user))
 
     def response_data(self, pair: sessions.TokenPair, user: Any) -> Mapping[str, Any]:
@@ -220,7 +230,7 @@ class LogoutView(_SessionView):
 class SessionListView(_SessionView):
     """``GET``: the caller's live sessions. ``DELETE``: end them."""
 
-    authentication_classes: Any = (JWTAuthentication,)
+    authentication_classes: Any = (_OwnAuthentication,)
     permission_classes: Any = (_SignedIn,)
 
     def get(self, request: Request) -> Response:
@@ -267,16 +277,20 @@ class SessionListView(_SessionView):
 class SessionDetailView(_SessionView):
     """``DELETE``: end one of the caller's sessions."""
 
-    authentication_classes: Any = (JWTAuthentication,)
+    authentication_classes: Any = (_OwnAuthentication,)
     permission_classes: Any = (_SignedIn,)
 
-    def delete(self, request: Request, id: UUID) -> Response:  # noqa: A002
-        """Answer 204, or 404 for a session that is not the caller's."""
+    def delete(self, request: Request, id: str) -> Response:  # noqa: A002
+        """Answer 204, or 404 for what is not one of the caller's sessions."""
+        try:
+            session_id = UUID(id)
+        except ValueError:
+            raise Http404 from None
         with database_answers():
-            own = LoginSession.objects.on_primary().filter(pk=id, user_id=_user_pk(request))
+            own = LoginSession.objects.on_primary().filter(pk=session_id, user_id=_user_pk(request))
             if not own.exists():
                 raise Http404
-        sessions.end(id, sessions.LOGOUT, request._request)
+        sessions.end(session_id, sessions.LOGOUT, request._request)
         return Response(status=204)
 
 
@@ -300,17 +314,23 @@ def _user_pk(request: Request) -> Any:
     return request.user.pk
 
 
+def _members(data: Any) -> Mapping[str, Any]:
+    # The name under which DRF would say it is a setting of the project.
+    if isinstance(data, Mapping):
+        return data
+    text = f"Invalid data. Expected a dictionary, but got {type(data).__name__}."
+    raise ValidationError({"non_field_errors": [text]})
+
+
 def _refresh_token(data: Any) -> str | None:
     """Return the member ``refresh_token`` of a body, or `None` without one.
 
     The errors are those of a DRF field, at a fraction of a serializer's price.
     """
-    if not isinstance(data, Mapping):
-        text = f"Invalid data. Expected a dictionary, but got {type(data).__name__}."
-        raise ValidationError({"non_field_errors": [text]})
-    if "refresh_token" not in data:
+    members = _members(data)
+    if "refresh_token" not in members:
         return None
-    raw = data["refresh_token"]
+    raw = members["refresh_token"]
     if raw is None:
         text = "This field may not be null."
     elif not isinstance(raw, str):
@@ -333,12 +353,26 @@ def _is_empty_form(request: Request) -> bool:
 
 
 def _answer(error: Exception, context: Any) -> Response | None:
-    """Answer an exception of these views: the `get_exception_handler` of all of them."""
+    """Answer an exception of these views: the `get_exception_handler` of all of them.
+
+    Unlike DRF's own it leaves transactions alone: these views are in none.
+    """
     if isinstance(error, NotAuthenticated):
         error = errors.NotAuthenticated()
     if isinstance(error, errors.Rejected | errors.Unavailable):
         return Response(error.body, error.status, headers=error.headers)
-    if isinstance(error, UnsupportedMediaType):
+    if isinstance(error, Http404):
+        error = NotFound()
+    elif isinstance(error, UnsupportedMediaType):
         # DRF's own text would repeat the header.
         error = UnsupportedMediaType("", detail="The body has to be application/json.")
-    return exception_handler(error, context)
+    elif isinstance(error, SuspiciousOperation | MultiPartParserError | UnreadablePostError):
+        # Too big, too many fields, cut off: Django would answer in HTML.
+        error = ParseError("The body cannot be read.")
+    if not isinstance(error, APIException):
+        return None
+    body = error.detail if isinstance(error.detail, dict) else {"detail": error.detail}
+    headers = {"WWW-Authenticate": error.auth_header} if isinstance(error, Refusal) else {}
+    if isinstance(error, ServiceUnavailable):
+        headers["Retry-After"] = str(error.wait)
+    return Response(body, error.status_code, headers=headers)

@@ -125,6 +125,18 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     "no field": ({"USER_ID_FIELD": "uuid"}, "E009", "USER_ID_FIELD", "unique"),
     "not unique": ({"USER_ID_FIELD": "email"}, "E009", "USER_ID_FIELD", "unique"),
     "reverse relation": ({"USER_ID_FIELD": "logentry"}, "E009", "USER_ID_FIELD", "unique"),
+    "may be null": ({"USER_ID_FIELD": "last_login"}, "E009", "USER_ID_FIELD", "never null"),
+    "no dots": ({"CLAIMS": ".f"}, "E008", "CLAIMS", "dotted path"),
+    "a lone surrogate as issuer": ({"ISSUER": "\ud800"}, "E002", "ISSUER", "string"),
+    "a lone surrogate as audience": ({"AUDIENCE": ["\ud800"]}, "E002", "AUDIENCE", "string"),
+    "a lone surrogate as secret": ({"SIGNING_KEY": SECRET + "\ud800"}, "E005", "SIGNING_KEY", ""),
+    "a NUL in a path": ({"SIGNING_KEY": Path("/tmp/\0")}, "E005", "SIGNING_KEY", ""),  # noqa: S108
+    "a list as a JWK's alg": (
+        {"SIGNING_KEY": {"kty": "oct", "k": "cThaci0zblZRbTRzVDB4VzdiS2YyTGhZ", "alg": ["HS256"]}},
+        "E005",
+        "SIGNING_KEY",
+        "",
+    ),
     "loading": ({"LOAD_USER": "later"}, "E002", "LOAD_USER", "'lazy'"),
     **{
         f"not yet: {name}": ({name: value}, "E011", name, "Leave")
@@ -282,3 +294,8 @@ for key in ({private_pem("P-256")!r}, {jwk}):
 assert run_checks(tags=["security"]) == []
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_empty_secret_key_is_said(settings: Any) -> None:
+    settings.SECRET_KEY = ""
+    assert [(one.id, one.is_error) for one in conf.read_settings()[1]] == [("jwt_auth.E012", True)]

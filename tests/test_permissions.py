@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.test import RequestFactory
+from rest_framework.generics import RetrieveAPIView
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory, force_authenticate
 
 from jwt_auth import sessions
+from jwt_auth.permissions import HasRole
 from tests import views
 from tests.conftest import JSONClient
 
@@ -106,3 +111,25 @@ def test_an_active_user_is_looked_up_before_the_view(user: User, client: JSONCli
     answer = client.call("get", "/active/", token=token)
     assert (answer.status_code, answer.json()["code"]) == (401, "session_ended")
     assert client.call("get", "/active/").status_code == 401
+
+
+class Note(RetrieveAPIView):
+    """A detail view for everybody but editors."""
+
+    permission_classes = [IsAuthenticated & ~HasRole("editors")]
+    queryset = User.objects.all()
+
+    def get(self, request: Any, pk: int) -> Response:
+        """Find the object, for which permissions are asked once more."""
+        return Response(str(self.get_object()))
+
+
+def test_a_permission_can_be_negated_on_detail_views(user: User, settings: Any) -> None:
+    def call() -> int:
+        headers = {"Authorization": f"Bearer {sessions.start(user).access_token}"}
+        request = RequestFactory().get("/", headers=headers)
+        return int(Note.as_view()(request, pk=user.pk).status_code)
+
+    assert call() == 200
+    user.groups.add(Group.objects.create(name="editors"))
+    assert call() == 403

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
 from django.core import serializers
+from django.db.models.signals import post_save, pre_save
+from django.test import TestCase
+from django.utils import timezone
 
 from jwt_auth import sessions
-from jwt_auth.models import LoginSession
+from jwt_auth.models import LoginSession, LoginSessionQuerySet
+from jwt_auth.runtime import current
+from jwt_auth.signals import session_ended
 from tests.conftest import PASSWORD, JSONClient
 
 
@@ -144,3 +151,127 @@ def test_without_sessions_of_our_own_nothing_is_asked(
     before = LoginSession.objects.count()
     user.delete()
     assert LoginSession.objects.count() == before
+
+
+PBKDF2 = "django.contrib.auth.hashers.PBKDF2PasswordHasher"
+
+
+@pytest.fixture
+def better_hasher(settings: Any) -> None:
+    """Have the next login store the password under another hash."""
+    settings.PASSWORD_HASHERS = [PBKDF2, *settings.PASSWORD_HASHERS]
+
+
+def codes(client: JSONClient, *pairs: dict[str, str]) -> list[Any]:
+    """Refresh with each pair; return the codes of the refusals."""
+    return [client.refresh(pair["refresh_token"]).json().get("code") for pair in pairs]
+
+
+def test_a_new_hash_revives_no_session_of_an_older_password(
+    user: User, client: JSONClient, settings: Any
+) -> None:
+    old = client.login().json()
+    User.objects.update(password=make_password("new", hasher="md5"))
+    settings.PASSWORD_HASHERS = [PBKDF2, *settings.PASSWORD_HASHERS]
+    new = client.login(password="new").json()
+    assert codes(client, old, new) == ["session_ended", None]
+
+
+def test_a_refresh_while_the_hash_is_written_finds_the_same_password(
+    user: User, client: JSONClient, better_hasher: None
+) -> None:
+    pairs = [client.login().json() for _ in range(3)]
+    seen = []
+
+    def between(sender: Any, instance: Any, **kwargs: Any) -> None:
+        if isinstance(instance, User) and len(seen) < 2:
+            seen.extend(codes(client, pairs[len(seen)]))
+
+    User.objects.update(password=make_password(PASSWORD, hasher="md5"))
+    LoginSession.objects.update(password_mark=current().password_marks.current(User.objects.get()))
+    # Behind ours in both cases: the marks are written, the hash is not or is just now.
+    for signal in (pre_save, post_save):
+        signal.connect(between)
+    try:
+        assert client.login().status_code == 200
+    finally:
+        for signal in (pre_save, post_save):
+            signal.disconnect(between)
+    assert seen == [None, None]
+    assert codes(client, *pairs) == [None, None, None]
+
+
+def test_saving_a_user_who_was_read_before_the_new_hash_ends_nothing(
+    user: User, client: JSONClient, settings: Any
+) -> None:
+    pair = client.login().json()
+    settings.PASSWORD_HASHERS = [PBKDF2, *settings.PASSWORD_HASHERS]
+    client.login()
+    user.first_name = "Ada"
+    user.save()
+    assert codes(client, pair) == [None]
+
+
+def test_a_second_new_hash_leaves_two_marks(user: User, client: JSONClient) -> None:
+    marks = current().password_marks
+    pair = client.login().json()
+    for iteration in range(2):
+        user.password = f"md5${iteration}$x"
+        user._password = None
+        user.save(update_fields=["password"])
+    assert len(LoginSession.objects.get().password_mark) == 64
+    assert marks.match(LoginSession.objects.get().password_mark, user)
+    assert codes(client, pair) == [None]
+
+
+def test_a_password_made_unusable_ends_the_sessions(user: User, client: JSONClient) -> None:
+    pair = client.login().json()
+    user.set_password(PASSWORD)
+    user.save()
+    user.set_unusable_password()
+    user.save(update_fields=["password"])
+    assert codes(client, pair) == ["session_ended"]
+
+
+def test_a_stale_read_ends_nothing(user: User, client: JSONClient) -> None:
+    pair = client.login().json()
+    User.objects.update(password=make_password("another", hasher="md5"))
+    stale = LoginSession.objects.select_related("user").get()
+    LoginSession.objects.update(password_mark="x")
+    assert not LoginSession.objects.revoke(stale, sessions.PASSWORD_CHANGED, timezone.now())
+    assert pair
+
+
+def test_a_user_may_have_more_sessions_than_a_statement_takes(
+    user: User, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setattr(sessions, "BATCH", 2)
+    for _ in range(5):
+        sessions.start(user)
+    told: list[Any] = []
+    session_ended.connect(hear := lambda session, **kwargs: told.append(session.pk))
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        assert sessions.end_all(user) == 5
+    session_ended.disconnect(hear)
+    assert sorted(told) == sorted(LoginSession.objects.values_list("pk", flat=True))
+    assert LoginSession.objects.filter(revoked_at__isnull=True).count() == 0
+
+
+def test_who_ended_a_session_tells_of_it(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = sessions.start(user), sessions.start(user)
+    told: list[Any] = []
+    original = LoginSessionQuerySet.end
+
+    def end(self: Any, reason: str, now: Any) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(LoginSessionQuerySet, "end", original)
+            # Another process is faster by one session.
+            LoginSession.objects.filter(pk=first.session_id).end("other", now - timedelta(1))
+            return original(self, reason, now)
+
+    monkeypatch.setattr(LoginSessionQuerySet, "end", end)
+    session_ended.connect(hear := lambda session, **kwargs: told.append(session.pk))
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        assert sessions.end_all(user) == 1
+    session_ended.disconnect(hear)
+    assert told == [second.session_id]

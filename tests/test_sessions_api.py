@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from django.contrib.auth.signals import user_logged_out
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.db import OperationalError, connection
 
 from jwt_auth import sessions
+from jwt_auth.errors import InvalidCredentials, RefreshNotValid, Unavailable
 from jwt_auth.models import LoginSession
 from tests.conftest import Clock, JSONClient
 from tests.test_login import Listener
@@ -286,3 +289,106 @@ def test_what_is_no_address_is_not_kept(
     session = LoginSession.objects.get()
     assert session.ip == expected
     assert session.user_agent == ("Browser?" + "x" * 300)[:255]
+
+
+def test_a_projects_token_of_nobody_is_no_token(
+    db: None, client: JSONClient, settings: Any
+) -> None:
+    settings.REST_FRAMEWORK = {
+        **settings.REST_FRAMEWORK,
+        "UNAUTHENTICATED_TOKEN": dict,
+        "NON_FIELD_ERRORS_KEY": "everything",
+    }
+    assert client.get("/auth/sessions/").status_code == 401
+    assert client.delete("/auth/sessions/?keep=none").status_code == 401
+    answer = client.post("/auth/login/", "[]", content_type="application/json")
+    assert list(answer.json()) == ["non_field_errors"]
+
+
+@pytest.mark.parametrize("load_user", ["eager", "never"])
+def test_the_views_know_the_users_key_whatever_a_token_names(
+    user: Any, client: JSONClient, settings: Any, load_user: str
+) -> None:
+    settings.JWT_AUTH = {"USER_ID_FIELD": "username", "LOAD_USER": load_user}
+    pair = client.login().json()
+    answer = client.call("get", "/auth/sessions/", token=pair["access_token"])
+    assert [one["current"] for one in answer.json()] == [True]
+
+
+@pytest.mark.parametrize("id_", ["x", "1", "\ud800", "0" * 40])
+def test_what_is_no_id_is_404_in_json(pair: dict[str, Any], client: JSONClient, id_: str) -> None:
+    path = f"/auth/sessions/{quote(id_, errors='replace')}/"
+    answer = client.call("delete", path, token=pair["access_token"])
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Not found."})
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+BIG = b'{"username": "' + b"a" * 10_000_000 + b'"}'
+FORM = "multipart/form-data; boundary=x"
+UNREADABLE = {
+    "too big": (BIG, "application/json"),
+    "too big a form": (b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n" + BIG, FORM),
+    "no form at all": (b"--y", FORM),
+    "no boundary": (b"x", "multipart/form-data"),
+}
+
+
+@pytest.mark.parametrize(("body", "kind"), UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("path", ["/auth/login/", "/auth/refresh/", "/auth/logout/"])
+def test_a_body_that_cannot_be_read_is_400_in_json(
+    db: None, client: JSONClient, path: str, body: bytes, kind: str
+) -> None:
+    answer = client.post(path, body, content_type=kind)
+    assert answer.status_code in {400, 415}
+    assert "detail" in answer.json() or "refresh_token" in answer.json()
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_our_refusals_leave_the_transaction_of_a_test_alone(user: Any, client: JSONClient) -> None:
+    connection.settings_dict["ATOMIC_REQUESTS"] = True
+    try:
+        assert client.call("post", "/auth/login/", {}).status_code == 400
+        assert client.get("/auth/login/").status_code == 405
+        assert client.login().status_code == 200
+    finally:
+        connection.settings_dict["ATOMIC_REQUESTS"] = False
+
+
+def test_a_login_that_fails_late_leaves_no_session(
+    user: Any, client: JSONClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**kwargs: Any) -> None:
+        raise OperationalError("gone away")
+
+    user_logged_in.connect(fail)
+    try:
+        assert client.login().status_code == 503
+    finally:
+        user_logged_in.disconnect(fail)
+    assert not LoginSession.objects.exists()
+
+
+class TestTheDesk:
+    """What `sessions` makes of odd arguments."""
+
+    @pytest.mark.parametrize("raw", [None, b"x", 5])
+    def test_what_is_no_text_is_no_refresh_token(self, raw: Any) -> None:
+        with pytest.raises(RefreshNotValid):
+            sessions.refresh(raw)
+
+    def test_an_unsaved_user_is_not_signed_in(self, user: Any) -> None:
+        with pytest.raises(InvalidCredentials):
+            sessions.start(type(user)(pk=99))
+
+    def test_a_label_is_stored_as_the_database_takes_it(self, user: Any) -> None:
+        sessions.start(user, device="a\x00b\ud800" + "c" * 200, amr="pwd")
+        row = LoginSession.objects.get()
+        assert row.device == "ab?" + "c" * 97
+        assert row.amr == ["pwd"]
+
+    def test_who_has_no_name_gets_no_token(self, user: Any, settings: Any) -> None:
+        settings.JWT_AUTH = {"USER_ID_FIELD": "username"}
+        type(user).objects.update(username="")
+        user.refresh_from_db()
+        with pytest.raises(Unavailable):
+            sessions.start(user)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
+from django.core.signals import got_request_exception
 from django.db import OperationalError
+from django.http import Http404
 from django.test import RequestFactory
+from django.views.debug import ExceptionReporter
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -21,6 +25,8 @@ from jwt_auth.authenticator import Verdict
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
+from jwt_auth.serializers import LoginSerializer
+from jwt_auth.tokens.access import IssuedToken
 from jwt_auth.tokens.claims import VerifiedClaims
 from jwt_auth.users import LazyUser, TokenUser, group_names
 from tests.conftest import JSONClient
@@ -304,3 +310,96 @@ def test_group_names_are_sorted(user: User) -> None:
         user.groups.add(Group.objects.create(name=name))
     assert group_names(user) == ["a", "b"]
     assert group_names(object()) == []
+
+
+class Logging(UnderTest):
+    """A view whose answers are logged with the user's name."""
+
+    def get_exception_handler(self) -> Any:
+        """Look at the user in the exception handler."""
+        original = super().get_exception_handler()
+
+        def handler(error: Exception, context: Any) -> Any:
+            str(context["request"].user)
+            return original(error, context)
+
+        return handler
+
+    def finalize_response(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Look at the user when the answer is there."""
+        str(request.user)
+        return super().finalize_response(request, *args, **kwargs)
+
+
+def not_found(request: Request) -> None:
+    """Deactivate the user unseen, and fail for another reason."""
+    User.objects.update(is_active=False)
+    raise Http404
+
+
+@pytest.mark.parametrize(
+    ("during", "status"),
+    [
+        (lambda request: (User.objects.update(is_active=False), str(request.user)), 401),
+        (not_found, 404),
+        (lambda request: User.objects.update(is_active=False), 200),
+    ],
+    ids=["in the view", "in the exception handler", "in finalize_response"],
+)
+def test_who_looks_at_the_user_outside_of_the_view_makes_no_500(
+    user: User, during: Callable[[Request], Any], status: int
+) -> None:
+    view = type("View", (Logging,), {"during": staticmethod(during)})
+    answer = view.as_view()(bearer(sessions.start(user).access_token))
+    assert answer.status_code == status
+
+
+def test_no_token_is_in_an_error_report(
+    user: User, client: JSONClient, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = sessions.start(user).access_token
+    settings.DEBUG = False
+
+    def fail(*args: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("jwt_auth.tokens.policy.Policy.verify", fail)
+    reports = []
+    got_request_exception.connect(
+        report := lambda sender, request, **kwargs: reports.append(
+            ExceptionReporter(request, *sys.exc_info()).get_traceback_text()
+        )
+    )
+    client.raise_request_exception = False
+    assert client.whoami(token).status_code == 500
+    got_request_exception.disconnect(report)
+    assert "broken" in reports[0]
+    assert token not in reports[0]
+    assert token.split(".")[2] not in reports[0]
+
+
+def test_no_key_is_in_an_error_report(
+    user: User, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = sessions.start(user).refresh_token or ""
+
+    def fail(*args: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("jwt_auth.tokens.jws.sign", fail)
+    for call in (lambda: sessions.refresh(raw), lambda: sessions.start(user)):
+        with pytest.raises(Unavailable) as failed:
+            call()
+        cause = failed.value.__cause__
+        text = ExceptionReporter(None, type(cause), cause, cause.__traceback__).get_traceback_text()
+        assert raw not in text
+
+
+def test_no_repr_shows_a_secret(user: User) -> None:
+    serializer = LoginSerializer(data={"username": "ada", "password": "secret words"})
+    token = IssuedToken("aaa.bbb.ccc", 300)
+    for one in (serializer, token, sessions.start(user)):
+        text = repr(one)
+        assert "secret words" not in text
+        assert "aaa" not in text
+        assert "eyJ" not in text

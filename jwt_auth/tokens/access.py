@@ -40,6 +40,9 @@ class IssuedToken(NamedTuple):
     raw: str
     expires_in: int
 
+    def __repr__(self) -> str:
+        return f"<IssuedToken for {self.expires_in} s>"
+
 
 @dataclass(frozen=True, slots=True)
 class AccessTokens:

@@ -93,8 +93,8 @@ _DECODER = json.JSONDecoder(
 class Claims(Mapping[str, Any]):
     """A claim set whose registered claims have the types of RFC 7519 section 4.1.
 
-    Immutable: item access hands out copies of lists and objects, so that nothing
-    one request does to its claims can be seen by another.
+    Item access hands out copies of lists and objects, so that nothing one request
+    does to its claims can be seen by another.
 
     `subject`, `expires` and whatever else is present have been checked for type
     and form, not for meaning; how far a set is trusted is said by `SignedClaims`

@@ -30,6 +30,10 @@ MIN_RSA_BITS = 2048
 _SAMPLES = frozenset({b"a-string-secret-at-least-256-bits-long"})
 _FEWEST_DISTINCT_BYTES = 8
 _KID = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+# How PKCS#8, PKCS#1, SEC 1 and SubjectPublicKeyInfo begin in DER (X.690 section 8.9).
+_DER = re.compile(
+    rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)(?:\x02\x01[\x00\x01]|\x30[\x00-\x7f]\x06)", re.DOTALL
+)
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 _PRIVATE_LABELS = {b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY"}
 _PUBLIC_LABELS = {b"PUBLIC KEY", b"RSA PUBLIC KEY"}
@@ -119,7 +123,12 @@ def load_key(form: KeyForm, algorithm: str | None = None, *, private: bool) -> K
         form = _read(form)
     if isinstance(form, Mapping):
         return _load_jwk(form, algorithm, private=private)
-    data = form.encode() if isinstance(form, str) else form
+    try:
+        data = form.encode() if isinstance(form, str) else form
+    except UnicodeEncodeError:
+        raise UnusableKey("the text has no UTF-8") from None
+    if _DER.match(data):
+        raise UnusableKey("this is DER; a PEM is expected, see `openssl pkey -inform der`")
     if b"-----BEGIN" in data:
         return _asymmetric(_load_pem(data, private=private), algorithm, private=private)
     return load_secret(data, algorithm)
@@ -155,7 +164,7 @@ def load_secret(secret: bytes, algorithm: str | None = None, kid: str | None = N
 def _read(path: Path) -> bytes:
     try:
         data = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UnusableKey(f"the file cannot be read ({type(error).__name__})") from None
     if b"-----BEGIN" in data:
         return data
@@ -197,7 +206,7 @@ def _load_jwk(jwk: Mapping[str, Any], algorithm: str | None, *, private: bool) -
     if not isinstance(operations, list) or not any(name in operations for name in wanted):
         raise UnusableKey(f"the JWK's key_ops do not contain {wanted[-1]}")
     own_algorithm = jwk.get("alg", algorithm)
-    if "alg" in jwk and own_algorithm not in ALGORITHMS:
+    if "alg" in jwk and not (isinstance(own_algorithm, str) and own_algorithm in ALGORITHMS):
         raise UnusableKey("the JWK's alg is not supported")
     kid = jwk.get("kid")
     if kid is not None and (not isinstance(kid, str) or _KID.fullmatch(kid) is None):

@@ -77,7 +77,7 @@ class RefreshTokens:
         Raises:
             RefreshNotValid: malformed, forged, or minted under a forgotten key.
         """
-        if _FORM.fullmatch(raw) is None:
+        if not isinstance(raw, str) or _FORM.fullmatch(raw) is None:
             raise RefreshNotValid("malformed")
         content = urlsafe_b64decode(raw.removeprefix(PREFIX))
         body, mac = content[: _BODY.size], content[_BODY.size :]

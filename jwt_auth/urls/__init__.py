@@ -11,6 +11,6 @@ urlpatterns = [
     path("refresh/", views.RefreshView.as_view(), name="refresh"),
     path("logout/", views.LogoutView.as_view(), name="logout"),
     path("sessions/", views.SessionListView.as_view(), name="session-list"),
-    path("sessions/<uuid:id>/", views.SessionDetailView.as_view(), name="session-detail"),
+    path("sessions/<str:id>/", views.SessionDetailView.as_view(), name="session-detail"),
     path("jwks.json", views.JWKSView.as_view(), name="jwks"),
 ]

@@ -150,7 +150,7 @@ UNUSABLE: dict[str, tuple[Callable[[], Any], str]] = {
                 serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
             )
         ),
-        "public key or certificate",
+        "this is DER",
     ),
     "SSH": (
         lambda: (
