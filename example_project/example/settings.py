@@ -1,6 +1,7 @@
 """Settings of a project that uses `jwt_auth`; what belongs to it is marked."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -24,6 +25,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "jwt_auth.middleware.JWTAuthenticationMiddleware",  # <- jwt_auth, for plain Django views
 ]
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -31,10 +33,15 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
 }
-# Every key of JWT_AUTH has a default, so the example needs none of them.
+JWT_AUTH = {  # <- jwt_auth; every key has a default, and the example would need none
+    # Too short for lost answers on phones: only so that the tour need not wait for the
+    # default, two minutes, until a replayed refresh token is found out.
+    "REFRESH_GRACE": timedelta(seconds=2),
+}
 
 ROOT_URLCONF = "example.urls"
 WSGI_APPLICATION = "example.wsgi.application"
+ASGI_APPLICATION = "example.asgi.application"
 TEMPLATES = [
     {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True},
 ]

@@ -12,8 +12,12 @@ class NoteQuerySet(models.QuerySet["Note"]):
     """Notes by who may see them."""
 
     def visible_to(self, user: Any) -> NoteQuerySet:
-        """Return the user's own notes and everybody's published ones."""
-        return self.filter(models.Q(owner=user) | models.Q(published=True))
+        """Return the user's own notes and everybody's published ones.
+
+        `None` is nobody, who sees the published ones.
+        """
+        published = models.Q(published=True)
+        return self.filter(published if user is None else published | models.Q(owner=user))
 
 
 class Note(models.Model):

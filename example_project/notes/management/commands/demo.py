@@ -1,64 +1,137 @@
-"""``manage.py demo``: migrate, seed, say what to try, serve."""
+"""``manage.py demo``: migrate, seed, play the tour, say what to try, serve."""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from django.core.management import BaseCommand, CommandParser, call_command
+from django.conf import settings
+from django.core.management import BaseCommand, CommandError, CommandParser, call_command
 from django.core.servers.basehttp import WSGIServer
 from django.urls import reverse
 
 from notes.models import Note
 from notes.seed import PASSWORDS, sow
+from notes.tour import play
 
 HOST = "127.0.0.1"
 FIRST_PORT = 8000
 PORTS_TO_TRY = 50
+SECONDS_TO_START = 20
 
 LINES = """
-Paste these three, one after the other:
+Try it in a browser, at {base}/ (alice: "{alice}", eve: "{eve}"),
+or paste these three steps, which need curl and python3:
 
 1. Sign in as alice, and keep what comes back:
 
 {login}
 
-2. List her notes with the access token:
+2. List what she may see:
 
 {call}
 
-3. Let eve, who is in the group "editors", publish one of them:
+3. Let eve, who is in the group "editors", publish a note of alice's:
 
 {publish}
+
+Ctrl-C stops the server.
 """
 
 
 class Command(BaseCommand):
-    """Makes the database, sows users and notes, and serves them."""
+    """Makes the database, sows users and notes, plays the tour, and serves."""
 
-    help = "Migrate, seed, print three curl lines to try, and serve on 127.0.0.1."
+    help = "Migrate, seed, play a tour of a login's life over HTTP, and serve on 127.0.0.1."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take the first port to try."""
+        """Take the server's kind and the first port to try."""
         parser.add_argument("--port", type=int, default=FIRST_PORT, help="the first port to try")
+        parser.add_argument("--asgi", action="store_true", help="serve by uvicorn, as ASGI")
+        parser.add_argument(
+            "--exit",
+            action="store_true",
+            help="stop after the tour; fail if an answer was not the documented one",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it."""
         # Ended by a supervisor or by Ctrl-C, the server stops alike.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if options["asgi"] and find_spec("uvicorn") is None:
+            raise CommandError("--asgi needs uvicorn: pip install uvicorn")
         call_command("migrate", verbosity=0)
         sow()
         port = _free_port(options["port"])
         if port != options["port"]:
             self._say(f"Port {options['port']} is taken; this is port {port}.")
+        started = time.monotonic()
+        with _server(port, asgi=options["asgi"], quiet=True):
+            surprises = play(HOST, port, self._say)
+        kind = "ASGI (uvicorn)" if options["asgi"] else "WSGI (runserver)"
+        self._say(f"The tour over {kind} took {time.monotonic() - started:.1f} s.")
+        if options["exit"]:
+            if surprises:
+                raise CommandError("The tour met answers that are not documented.")
+            return
         self._say(_lines(f"http://{HOST}:{port}"))
-        call_command("runserver", f"{HOST}:{port}", use_reloader=False)
+        try:
+            with _server(port, asgi=options["asgi"], quiet=False) as server:
+                server.wait()
+        except KeyboardInterrupt:
+            self._say("Stopped.")
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)
         # A script that started this in the background reads along.
         self.stdout.flush()
+
+
+@contextmanager
+def _server(port: int, *, asgi: bool, quiet: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve the example in a process of its own, from when it answers to the block's end."""
+    directory = Path(settings.BASE_DIR)
+    if asgi:
+        command = ["-m", "uvicorn", "example.asgi:application", "--host", HOST, "--port", str(port)]
+    else:
+        command = ["manage.py", "runserver", f"{HOST}:{port}", "--noreload"]
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=directory,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "example.settings"},
+        stdout=subprocess.DEVNULL if quiet else None,
+        stderr=subprocess.DEVNULL if quiet else None,
+        # Ctrl-C is for this command, which then stops the server.
+        start_new_session=True,
+    )
+    try:
+        _wait_until_it_answers(process, port)
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(SECONDS_TO_START * 20):
+        if process.poll() is not None:
+            raise CommandError(f"The server ended with status {process.returncode}.")
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise CommandError(f"The server did not answer within {SECONDS_TO_START} s.")
 
 
 def _free_port(first: int) -> int:
@@ -71,7 +144,7 @@ def _free_port(first: int) -> int:
             except OSError:
                 continue
             return port
-    raise SystemExit(f"No port from {first} to {first + PORTS_TO_TRY - 1} is free.")
+    raise CommandError(f"No port from {first} to {first + PORTS_TO_TRY - 1} is free.")
 
 
 def _lines(base: str) -> str:
@@ -79,6 +152,8 @@ def _lines(base: str) -> str:
     notes = f"{base}{reverse('note-list')}"
     publish = f"{base}{reverse('note-publish', args=[note.pk])}"
     return LINES.format(
+        base=base,
+        **PASSWORDS,
         login=_login(base, "alice", "TOKEN"),
         call=f'curl -i {notes} -H "Authorization: Bearer $TOKEN"',
         publish=f"{_login(base, 'eve', 'EDITOR')} && \\\n"
