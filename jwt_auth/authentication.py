@@ -106,14 +106,16 @@ def _raise_in_view(request: Request, verdict: Verdict) -> None:
 
         return left
 
-    verdict.on_late_refusal = on_late_refusal
     view = _view(request)
+    if view is None:
+        # Called by hand: nobody would answer what is raised later.
+        return
+    verdict.on_late_refusal = on_late_refusal
     # A project's exception handler, a renderer or an outer middleware that looks at
     # the user has nobody to raise to. These two end what DRF answers exceptions of;
     # a view object serves one request.
     for name in ("handle_exception", "finalize_response"):
-        if hasattr(view, name):
-            setattr(view, name, leaving(getattr(view, name)))
+        setattr(view, name, leaving(getattr(view, name)))
 
 
 def translated(error: Rejected | Unavailable, request: Request) -> APIException:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
-from django.conf import settings
-from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
-from django.utils.module_loading import import_string
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.settings import api_settings
 
 from jwt_auth.authentication import JWTAuthentication
 from jwt_auth.conf import Problem, read_settings
-from jwt_auth.middleware import JWTAuthenticationMiddleware
+from jwt_auth.middleware import stands_above_authentication_middleware
 
 
 def connect() -> None:
@@ -62,9 +58,7 @@ def check_middleware_order(**kwargs: Any) -> list[CheckMessage]:
     `AuthenticationMiddleware` sets its own user, and ours only sets the token's again
     before the view.
     """
-    ours = _positions(JWTAuthenticationMiddleware)
-    djangos = _positions(AuthenticationMiddleware)
-    if not ours or not djangos or ours[0] > djangos[-1]:
+    if not stands_above_authentication_middleware():
         return []
     return [
         Warning(
@@ -74,16 +68,6 @@ def check_middleware_order(**kwargs: Any) -> list[CheckMessage]:
             id="jwt_auth.W004",
         )
     ]
-
-
-def _positions(middleware: type) -> list[int]:
-    found = []
-    for position, path in enumerate(settings.MIDDLEWARE):
-        with suppress(ImportError):
-            one = import_string(path)
-            if isinstance(one, type) and issubclass(one, middleware):
-                found.append(position)
-    return found
 
 
 def _has_challenge(authentication_class: Any) -> bool:

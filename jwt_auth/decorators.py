@@ -11,7 +11,8 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest
+from rest_framework.views import set_rollback
 
 from jwt_auth.authenticator import Verdict
 from jwt_auth.errors import (
@@ -24,11 +25,11 @@ from jwt_auth.errors import (
 from jwt_auth.middleware import EXEMPT, LateRefusal, raise_late, refused, sign_in, varied
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
-from jwt_auth.tokens.policy import has_recent_login, has_role, has_scopes
+from jwt_auth.tokens.policy import checked_names, has_recent_login, has_role, has_scopes
 
 View = TypeVar("View", bound=Callable[..., Any])
-# What a view demands of verified claims: raises unless they do.
-Demand = Callable[[VerifiedClaims], None]
+# What a view demands of verified claims: returns why they do not do, or `None`.
+Demand = Callable[[VerifiedClaims], Rejected | None]
 
 
 def jwt_required(view: View) -> View:
@@ -44,20 +45,20 @@ def jwt_required(view: View) -> View:
 
 def role_required(*roles: str) -> Callable[[View], View]:
     """Let in requests whose access token has at least one of *roles*; see jwt_required()."""
+    checked_names("role", roles)
 
-    def demand(claims: VerifiedClaims) -> None:
-        if not has_role(claims, roles):
-            raise InsufficientScope("no such role")
+    def demand(claims: VerifiedClaims) -> Rejected | None:
+        return None if has_role(claims, roles) else InsufficientScope("no such role")
 
     return lambda view: _guarded(view, demand)
 
 
 def scope_required(*scopes: str) -> Callable[[View], View]:
     """Let in requests whose access token has every one of *scopes*; see jwt_required()."""
+    checked_names("scope", scopes)
 
-    def demand(claims: VerifiedClaims) -> None:
-        if not has_scopes(claims, scopes):
-            raise InsufficientScope("a scope is missing")
+    def demand(claims: VerifiedClaims) -> Rejected | None:
+        return None if has_scopes(claims, scopes) else InsufficientScope("a scope is missing")
 
     return lambda view: _guarded(view, demand)
 
@@ -69,9 +70,9 @@ def recent_login_required(*, minutes: float) -> Callable[[View], View]:
     """
     max_age = int(minutes * 60)
 
-    def demand(claims: VerifiedClaims) -> None:
-        if not has_recent_login(claims, max_age, current().clock()):
-            raise InsufficientUserAuthentication(max_age)
+    def demand(claims: VerifiedClaims) -> Rejected | None:
+        recent = has_recent_login(claims, max_age, current().clock())
+        return None if recent else InsufficientUserAuthentication(max_age)
 
     return lambda view: _guarded(view, demand)
 
@@ -100,57 +101,58 @@ def jwt_exempt(view: View) -> View:
 
 
 def _guarded(view: View, demand: Demand) -> View:
-    guarded: Any
+    async def on_the_loop(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        runtime = current()
+        verdict = await runtime.authenticator.ajudge(request, runtime.settings.load_user)
+        if verdict is None:
+            return refused(NotAuthenticated("no bearer token"))
+        if (refusal := _refusal(request, verdict, demand)) is not None:
+            return refused(refusal)
+        response = None
+        with _on_stage(verdict):
+            response = await view(request, *args, **kwargs)
+        return _answer(verdict, response)
 
-    if iscoroutinefunction(view):
+    def in_a_thread(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        runtime = current()
+        verdict = runtime.authenticator.judge(request, runtime.settings.load_user)
+        if verdict is None:
+            return refused(NotAuthenticated("no bearer token"))
+        if (refusal := _refusal(request, verdict, demand)) is not None:
+            return refused(refusal)
+        response = None
+        with _on_stage(verdict):
+            response = view(request, *args, **kwargs)
+        if verdict.refusal is not None:
+            # What the view has done until then is undone, as after an exception.
+            set_rollback()
+        return _answer(verdict, response)
 
-        async def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            runtime = current()
-            found = await runtime.authenticator.ajudge(request, runtime.settings.load_user)
-            try:
-                verdict = _admitted(request, found, demand)
-            except (Rejected, Unavailable) as refusal:
-                return refused(refusal)
-            response: Any = None
-            with _on_stage(verdict):
-                response = await view(request, *args, **kwargs)
-            return _answer(verdict, response)
-
-    else:
-
-        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            runtime = current()
-            found = runtime.authenticator.judge(request, runtime.settings.load_user)
-            try:
-                verdict = _admitted(request, found, demand)
-            except (Rejected, Unavailable) as refusal:
-                return refused(refusal)
-            response: Any = None
-            with _on_stage(verdict):
-                response = view(request, *args, **kwargs)
-            return _answer(verdict, response)
-
-    guarded = wraps(view)(guarded)
+    guarded: Any = wraps(view)(on_the_loop if _is_async(view) else in_a_thread)
     # What Django's own csrf_exempt and login_not_required leave on a view.
     guarded.csrf_exempt, guarded.login_required = True, False
     return guarded  # type: ignore[no-any-return]
 
 
-def _admitted(request: HttpRequest, verdict: Verdict | None, demand: Demand) -> Verdict:
-    if verdict is None:
-        raise NotAuthenticated("no bearer token")
+def _refusal(
+    request: HttpRequest, verdict: Verdict, demand: Demand
+) -> Rejected | Unavailable | None:
     sign_in(request, verdict)
-    if verdict.refusal is not None:
-        raise verdict.refusal
-    if verdict.claims is not None:
-        demand(verdict.claims)
-    return verdict
+    return verdict.refusal if verdict.claims is None else demand(verdict.claims)
 
 
-def _answer(verdict: Verdict, response: HttpResponseBase) -> HttpResponseBase:
+def _answer(verdict: Verdict, response: Any) -> Any:
     if verdict.refusal is not None:
         return refused(verdict.refusal)
-    return varied(response)
+    # A view that returns nothing is told so by Django.
+    return response if response is None else varied(response)
+
+
+def _is_async(view: Any) -> bool:
+    # The `dispatch` of a class is no coroutine function even if its handlers are; but
+    # what method_decorator() hands over is a partial of it, bound to a view object.
+    view_object = getattr(getattr(view, "func", None), "__self__", None)
+    return iscoroutinefunction(view) or bool(getattr(view_object, "view_is_async", False))
 
 
 @contextmanager

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.urls import Resolver404, resolve
 from django.utils.cache import patch_vary_headers
+from django.utils.module_loading import import_string
 from rest_framework.views import APIView
 
 from jwt_auth.authenticator import Verdict, kept, stand_in
@@ -70,11 +75,12 @@ class JWTAuthenticationMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
+        self._is_overwritten = stands_above_authentication_middleware()
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
             # Django would run a plain function in a thread.
-            self.process_view = self._aprocess_view  # type: ignore[method-assign,assignment]
+            self.process_view = _as_coroutine(self.process_view)  # type: ignore[method-assign]
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self._is_async:
@@ -108,17 +114,26 @@ class JWTAuthenticationMiddleware:
         verdict = kept(request)
         if verdict is None:
             return None
-        # Once more: a middleware below may have set the session's user meanwhile.
-        sign_in(request, verdict)
+        if self._is_overwritten or verdict.refusal is not None:
+            sign_in(request, verdict)
+        if _answers_for_itself(request, view):
+            return None
         if verdict.refusal is not None:
-            return None if _answers_for_itself(request, view) else refused(verdict.refusal)
+            return refused(verdict.refusal)
         verdict.on_late_refusal = raise_late
         return None
 
-    async def _aprocess_view(
-        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    def process_exception(
+        self, request: HttpRequest, exception: Exception
     ) -> HttpResponseBase | None:
-        return JWTAuthenticationMiddleware.process_view(self, request, view, args, kwargs)
+        """Answer a late refusal. After any other error nobody is there to raise to."""
+        verdict = kept(request)
+        if verdict is None:
+            return None
+        verdict.on_late_refusal = stand_in
+        if isinstance(exception, LateRefusal) and verdict.refusal is not None:
+            return refused(verdict.refusal)
+        return None
 
     def _leave(
         self, request: HttpRequest, verdict: Verdict | None, response: HttpResponseBase
@@ -126,17 +141,56 @@ class JWTAuthenticationMiddleware:
         if verdict is None:
             return varied(response)
         verdict.on_late_refusal = stand_in
-        match = request.resolver_match
-        if verdict.refusal is None or match is None or _answers_for_itself(request, match.func):
+        if verdict.refusal is None:
+            return varied(response)
+        view = _view(request)
+        if view is None or _answers_for_itself(request, view):
             return varied(response)
         # Said here as well: a middleware above may have been asked before us (a CSRF
-        # failure, a redirect to a login page), and a lazy user may have been refused
-        # in the view or in a middleware around it.
+        # failure, a redirect to a login page), one below may have answered from a cache,
+        # and a lazy user may have been refused in the view or in a middleware around it.
         return refused(verdict.refusal)
 
 
 async def _nobody() -> AnonymousUser:
     return AnonymousUser()
+
+
+def _as_coroutine(process_view: Callable[..., Any]) -> Callable[..., Any]:
+    if iscoroutinefunction(process_view):
+        # That of a subclass.
+        return process_view
+
+    async def aprocess_view(*args: Any) -> HttpResponseBase | None:
+        response: HttpResponseBase | None = process_view(*args)
+        return response
+
+    return aprocess_view
+
+
+def _positions(middleware: type) -> list[int]:
+    found = []
+    for position, path in enumerate(settings.MIDDLEWARE):
+        with suppress(ImportError):
+            one = import_string(path)
+            if isinstance(one, type) and issubclass(one, middleware):
+                found.append(position)
+    return found
+
+
+def stands_above_authentication_middleware() -> bool:
+    """Tell whether Django's middleware would set its own user after ours."""
+    ours, djangos = _positions(JWTAuthenticationMiddleware), _positions(AuthenticationMiddleware)
+    return bool(ours and djangos) and ours[0] < djangos[-1]
+
+
+def _view(request: HttpRequest) -> Callable[..., Any] | None:
+    """Return the view that *request* is for, whether it was reached or not."""
+    match = request.resolver_match
+    if match is None:
+        with suppress(Resolver404):
+            match = resolve(request.path_info, getattr(request, "urlconf", None))
+    return None if match is None else match.func
 
 
 def _answers_for_itself(request: HttpRequest, view: Callable[..., Any]) -> bool:

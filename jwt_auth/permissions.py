@@ -11,7 +11,7 @@ from jwt_auth.authentication import translated
 from jwt_auth.errors import InsufficientScope, InsufficientUserAuthentication
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import Claims, VerifiedClaims
-from jwt_auth.tokens.policy import has_recent_login, has_role, has_scopes
+from jwt_auth.tokens.policy import checked_names, has_recent_login, has_role, has_scopes
 from jwt_auth.users import is_active
 
 # DRF hands this to PermissionDenied, whose dict becomes the body of the 403.
@@ -32,6 +32,7 @@ def HasRole(*roles: str) -> type[BasePermission]:  # noqa: N802
     Nothing is asked of the database: the roles are those of the last refresh. A
     request that is authenticated by anything but our token is refused.
     """
+    checked_names("role", roles)
 
     class _HasRole(_ClaimsPermission):
         def has_permission(self, request: Request, view: Any) -> bool:
@@ -46,6 +47,7 @@ def HasScope(*scopes: str) -> type[BasePermission]:  # noqa: N802
 
     A request that is authenticated by anything but our token is refused.
     """
+    checked_names("scope", scopes)
 
     class _HasScope(_ClaimsPermission):
         def has_permission(self, request: Request, view: Any) -> bool:

@@ -52,7 +52,7 @@ def current() -> Runtime:
         lifetime=settings.access_lifetime,
         audience=settings.audience,
     )
-    accounts = Accounts(settings)
+    accounts = Accounts(user_id_field=settings.user_id_field, sessions_on=settings.sessions_on)
     can_revoke = settings.sessions_on and settings.revocation_interval is not None
     return Runtime(
         settings=settings,

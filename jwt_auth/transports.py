@@ -16,6 +16,8 @@ from jwt_auth.tokens.jws import MAX_LENGTH
 _BEARER = re.compile(r"\s*bearer(?![A-Za-z0-9!#$%&'*+.^_`|~-])", re.IGNORECASE | re.ASCII)
 # RFC 6750 section 2.1: "Bearer" 1*SP b64token, and no other white space but SP.
 _CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE | re.ASCII)
+# RFC 9110 section 5.3: several fields of one name arrive joined by commas.
+_ANOTHER_BEARER = re.compile(r",\s*bearer\s", re.IGNORECASE | re.ASCII)
 _ROOM_FOR_SCHEME = len("Bearer ")
 
 
@@ -37,6 +39,8 @@ def bearer_token(request: Any) -> str | None:
     """
     header = authorization(request)
     if _BEARER.match(header) is None:
+        if _ANOTHER_BEARER.search(header):
+            raise InvalidRequest("two credentials")
         return None
     if len(header) > _ROOM_FOR_SCHEME + MAX_LENGTH:
         raise TokenNotValid("too long")

@@ -13,7 +13,6 @@ from django.db import DataError, router
 from django.db.models import Q
 from django.utils.functional import SimpleLazyObject, empty
 
-from jwt_auth.conf import Settings
 from jwt_auth.errors import SessionEnded, TokenNotValid
 from jwt_auth.models import MARK_LENGTH, LoginSession, database_answers
 from jwt_auth.tokens.claims import VerifiedClaims
@@ -131,6 +130,18 @@ class TokenUser:
         """Return False."""
         return False
 
+    async def ahas_perm(self, perm: str, obj: Any = None) -> bool:
+        """Return False."""
+        return False
+
+    async def ahas_perms(self, perm_list: Sequence[str], obj: Any = None) -> bool:
+        """Return False."""
+        return False
+
+    async def ahas_module_perms(self, app_label: str) -> bool:
+        """Return False."""
+        return False
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenUser) and (self.claims.issuer, self.pk) == (
             other.claims.issuer,
@@ -147,8 +158,9 @@ class TokenUser:
 class Accounts:
     """Finds the user that claims speak of, through the row of their session."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, *, user_id_field: str, sessions_on: bool) -> None:
+        self._user_id_field = user_id_field
+        self._sessions_on = sessions_on
 
     def subject(self, user: Any) -> str:
         """Return the value of ``sub`` for *user*.
@@ -156,7 +168,7 @@ class Accounts:
         Raises:
             ValueError: the field is empty, which names nobody.
         """
-        value = getattr(user, self._settings.user_id_field)
+        value = getattr(user, self._user_id_field)
         if value is None or value == "":
             raise ValueError("USER_ID_FIELD is empty for this user")
         return str(value)
@@ -190,7 +202,7 @@ class Accounts:
             TokenNotValid: ``sub`` is nothing that the field can hold.
         """
         model = get_user_model()
-        name = self._settings.user_id_field
+        name = self._user_id_field
         field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
         value = self._key(field, claims.subject)
         known = {field.attname: value}
@@ -200,17 +212,17 @@ class Accounts:
         return LazyUser(load, model, known)
 
     def _query(self, claims: VerifiedClaims) -> Any:
-        if self._settings.sessions_on:
+        if self._sessions_on:
             sessions = LoginSession.objects.on_primary().select_related("user")
             return sessions.named(claims.session_id)
         # The base manager: a default manager may hide rows.
         model = get_user_model()
         users = model._base_manager.using(router.db_for_write(model))
-        return users.filter(**{self._settings.user_id_field: claims.subject})
+        return users.filter(**{self._user_id_field: claims.subject})
 
     def _judge(self, claims: VerifiedClaims, found: Any) -> Any:
         user = found
-        if self._settings.sessions_on:
+        if self._sessions_on:
             user = found.user
             if user is None or found.revoked_at is not None:
                 raise SessionEnded("the user is gone, or the session was ended")
@@ -218,7 +230,7 @@ class Accounts:
             raise SessionEnded("the user is inactive")
         # int(" 1 "), int("٣") and UUID("{…}") find a row as well; one user has one
         # spelling.
-        if str(getattr(user, self._settings.user_id_field)) != claims.subject:
+        if str(getattr(user, self._user_id_field)) != claims.subject:
             raise TokenNotValid("sub is not this user")
         return user
 
@@ -255,11 +267,8 @@ class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
         self.__dict__.update(self.__dict__["_known"])
 
     def _setup(self) -> None:
-        try:
-            super()._setup()  # type: ignore[misc]
-        finally:
-            # Whoever was refused is not known to be authenticated either.
-            _forget_known(self)
+        super()._setup()  # type: ignore[misc]
+        _forget_known(self)
 
     def __getattr__(self, name: str) -> Any:
         if name in _NOT_AN_EXPRESSION:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.core.signals import got_request_exception
 from django.db import OperationalError
@@ -279,7 +280,13 @@ def test_a_token_user_has_no_rights(claims: VerifiedClaims, user: User) -> None:
     assert one.is_authenticated
     assert [one.is_anonymous, one.is_staff, one.is_superuser] == [False] * 3
     assert [one.has_perm("a.b"), one.has_perms(["a.b"]), one.has_module_perms("a")] == [False] * 3
+    asked = [one.ahas_perm("a.b"), one.ahas_perms(["a.b"]), one.ahas_module_perms("a")]
+    assert [async_to_sync(_awaited)(answer) for answer in asked] == [False] * 3
     assert not hasattr(one, "no_such_thing")
+
+
+async def _awaited(answer: Any) -> Any:
+    return await answer
 
 
 @pytest.mark.parametrize("subject", [" 1 ", "+1", "01", "1_0", "\u0661", "1.0", "x", "1" * 5000])

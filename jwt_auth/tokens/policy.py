@@ -99,6 +99,18 @@ class Policy:
             raise TokenExpired("past its exp")
 
 
+def checked_names(kind: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return *names* of roles or scopes as a developer wrote them.
+
+    Raises:
+        TypeError: there are none, or one is no string, as when a decorator or a
+            permission is used without its parentheses.
+    """
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"Name at least one {kind}, as strings.")
+    return names
+
+
 def has_role(claims: VerifiedClaims, roles: Collection[str]) -> bool:
     """Tell whether *claims* name at least one of *roles*."""
     return not set(roles).isdisjoint(claims.roles)

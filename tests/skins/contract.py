@@ -178,6 +178,7 @@ ROWS = [
     Row("not ASCII", lambda world: f"Bearer {world.token}\xe9".encode("latin-1"), MALFORMED),
     Row("two headers", lambda world: [f"Bearer {world.token}"] * 2, MALFORMED),
     Row("Bearer and Basic", lambda world: [f"Bearer {world.token}", "Basic YWRh"], MALFORMED),
+    Row("Basic and Bearer", lambda world: ["Basic YWRh", f"Bearer {world.token}"], MALFORMED),
     Row("malformed beside a cookie", lambda world: "Bearer", MALFORMED, cookie=True),
     # Not genuine.
     Row("junk", lambda world: "Bearer null", NOT_VALID),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.test import AsyncRequestFactory, RequestFactory
@@ -25,8 +26,8 @@ from jwt_auth.decorators import (
     scope_required,
 )
 from jwt_auth.middleware import LateRefusal
-from jwt_auth.permissions import HasRole, RecentLogin
-from tests.conftest import Clock
+from jwt_auth.permissions import HasRole, HasScope, RecentLogin
+from tests.conftest import Clock, JSONClient
 
 DECORATORS = [
     jwt_required,
@@ -176,3 +177,40 @@ def test_recent_login_right_of_an_or(user: User, clock: Clock) -> None:
 def test_recent_login_without_a_token(db: None) -> None:
     assert Open.as_view()(RequestFactory().get("/")).status_code == 403
     assert Transfer.as_view()(RequestFactory().get("/")).status_code == 401
+
+
+@pytest.mark.parametrize("misused", [role_required, scope_required, HasRole, HasScope])
+def test_forgotten_parentheses_are_said_at_once(misused: Any) -> None:
+    with pytest.raises(TypeError, match="Name at least one"):
+        misused(view)
+    with pytest.raises(TypeError, match="Name at least one"):
+        misused()
+
+
+def test_a_view_that_returns_nothing_is_told_so_by_django(user: User) -> None:
+    assert jwt_required(lambda request: None)(bearer(sessions.start(user).access_token)) is None
+
+
+def test_a_late_refusal_undoes_what_the_view_has_done(user: User, client: JSONClient) -> None:
+    def act(request: Any) -> HttpResponse:
+        Group.objects.create(name="made by the view")
+        User.objects.update(is_active=False)
+        return HttpResponse(request.user.get_username())
+
+    token = sessions.start(user).access_token
+    connection.settings_dict["ATOMIC_REQUESTS"] = True
+    try:
+        with transaction.atomic():
+            assert jwt_required(act)(bearer(token)).status_code == 401
+    finally:
+        connection.settings_dict["ATOMIC_REQUESTS"] = False
+    assert not Group.objects.exists()
+    assert User.objects.get().is_active
+
+
+def test_a_request_by_hand_has_nobody_to_raise_to(user: User) -> None:
+    found, _ = JWTAuthentication().authenticate(  # type: ignore[misc]
+        Request(bearer(sessions.start(user).access_token))
+    )
+    User.objects.update(is_active=False)
+    assert found.get_username() == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,9 @@ import asgiref.sync
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SynchronousOnlyOperation
 from django.db import OperationalError
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
 from django.urls import include, path
@@ -125,6 +126,27 @@ class Guarded(Classic):
     post = Classic.get
 
 
+@method_decorator(jwt_required, name="dispatch")
+class AGuarded(View):
+    """The same with an async handler."""
+
+    async def get(self, request: Any) -> HttpResponse:
+        """Say who it is."""
+        return HttpResponse((await request.auser()).get_username())
+
+
+def boom(request: HttpRequest) -> HttpResponse:
+    """Deactivate the user behind everybody's back, and fail."""
+    User.objects.update(is_active=False)
+    raise ZeroDivisionError
+
+
+def missing(request: HttpRequest) -> HttpResponse:
+    """Deactivate the user behind everybody's back, and find nothing."""
+    User.objects.update(is_active=False)
+    raise Http404
+
+
 @method_decorator(jwt_exempt, name="dispatch")
 class Exempt(Classic):
     """A class-based view with tokens of its own."""
@@ -143,6 +165,9 @@ urlpatterns = [
     path("public/", Public.as_view()),
     path("classic/", Classic.as_view()),
     path("guarded/", Guarded.as_view()),
+    path("aguarded/", AGuarded.as_view()),
+    path("boom/", boom),
+    path("missing/", missing),
     path("exempt/", Exempt.as_view()),
     path("page/", TemplateView.as_view(template_name="tests/user.html")),
 ]
@@ -370,6 +395,128 @@ def test_csrf_is_waived_for_verified_bearers_only(user: User, token: str, projec
 def test_a_wrong_order_is_named(project: Any, order: list[str], ids: list[str]) -> None:
     project.MIDDLEWARE = order
     assert [one.id for one in check_middleware_order()] == ids
+
+
+class Cached(Outer):
+    """A middleware that answers from a cache without coming to the view."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse("cached for ada")
+
+
+def test_a_refused_token_gets_nothing_from_a_cache(
+    token: str, client: JSONClient, project: Any
+) -> None:
+    project.MIDDLEWARE = [*BELOW, middleware(Cached)]
+    assert client.call("get", "/classic/", token=token).content == b"cached for ada"
+    assert client.call("get", "/classic/", token="x").status_code == 401
+    assert client.call("get", "/exempt/", token="x").status_code == 200
+    assert client.call("get", "/nowhere/", token="x").status_code == 200
+
+
+class Impersonation(Outer):
+    """A middleware that makes the request somebody else's."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.user.is_authenticated:
+            request.user = User(username="grace")
+        return self.get_response(request)
+
+
+def test_a_middleware_below_may_set_another_user(
+    token: str, client: JSONClient, project: Any
+) -> None:
+    project.MIDDLEWARE = [*BELOW, middleware(Impersonation)]
+    assert client.call("get", "/classic/", token=token).content == b"grace"
+    assert client.call("get", "/classic/", token="x").status_code == 401
+
+
+class Counting(JWTAuthenticationMiddleware):
+    """A subclass with a `process_view` of its own."""
+
+    def process_view(self, request: HttpRequest, *args: Any) -> Any:
+        """Answer before the view."""
+        return HttpResponse("mine", status=418)
+
+
+class ACounting(JWTAuthenticationMiddleware):
+    """A subclass whose `process_view` is a coroutine, for ASGI."""
+
+    async def process_view(self, request: HttpRequest, *args: Any) -> Any:  # type: ignore[override]
+        """Answer before the view."""
+        return HttpResponse("mine", status=418)
+
+
+def test_a_subclass_is_asked_for_its_own_process_view(
+    token: str, client: JSONClient, project: Any
+) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    project.MIDDLEWARE = [middleware(Counting)]
+    assert client.get("/classic/", headers=headers).status_code == 418
+    for one in (Counting, ACounting):
+        project.MIDDLEWARE = [middleware(one)]
+        answer = async_to_sync(AsyncClient().get)("/aeverything/", headers=headers)
+        assert answer.status_code == 418
+
+
+class TestErrors:
+    """What looks at the user while an error is answered."""
+
+    @pytest.fixture(autouse=True)
+    def handlers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def handler(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            return HttpResponse(f"sorry, {request.user}", status=500 if not args else 404)
+
+        for name in ("handler404", "handler500", "handler403"):
+            monkeypatch.setattr(sys.modules[__name__], name, handler, raising=False)
+
+    @pytest.mark.parametrize("path", ["boom", "missing"])
+    def test_an_error_page_may_look_at_the_user(
+        self, token: str, client: JSONClient, path: str
+    ) -> None:
+        client.raise_request_exception = False
+        answer = client.call("get", f"/{path}/", token=token)
+        assert answer.status_code == 401
+        assert answer.json()["code"] == "session_ended"
+
+    def test_a_late_refusal_is_no_error(
+        self, token: str, client: JSONClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert client.call("get", "/during/", token=token).status_code == 401
+        assert "Forbidden" not in caplog.text
+
+
+def test_views_that_answer_for_themselves_see_nobody_late(token: str, client: JSONClient) -> None:
+    User.objects.update(is_active=False)
+    assert client.call("get", "/exempt/", token=token).content == b"AnonymousUser"
+    answer = client.call("get", "/by-cookie/", token=token)
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["aguarded", "guarded"])
+def test_a_class_based_view_can_be_guarded(user: User, client: JSONClient, path: str) -> None:
+    token = sessions.start(user).access_token
+    headers = {"Authorization": f"Bearer {token}"}
+    assert client.get(f"/{path}/", headers=headers).content == b"ada"
+    assert async_to_sync(AsyncClient().get)(f"/{path}/", headers=headers).content == b"ada"
+    assert client.get(f"/{path}/").status_code == 401
+
+
+def test_touching_the_user_on_the_event_loop_says_what_is_wrong(token: str) -> None:
+    async def view(request: Any) -> HttpResponse:
+        with pytest.raises(SynchronousOnlyOperation):
+            request.user.get_username()
+        # And the user knows as much as before.
+        assert request.user.is_authenticated
+        return HttpResponse(str(request.user.pk))
+
+    @async_to_sync
+    async def main() -> Any:
+        handler: Any = JWTAuthenticationMiddleware(view)
+        headers = {"Authorization": f"Bearer {token}"}
+        return await handler(AsyncRequestFactory().get("/", headers=headers))
+
+    assert main().status_code == 200
 
 
 class Hops:
