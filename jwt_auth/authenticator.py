@@ -38,7 +38,7 @@ class Verdict:
 
     Either `refusal` is set, or `claims` and `user` are those of a verified token.
     A lazy user may be refused when the row is read at last: the verdict then turns
-    into a refusal, of which `on_late_refusal` is told once. The skin that is on
+    into a refusal, of which `on_late_refusal` is told. The skin that is on
     stage sets it, for as long as its framework can answer.
     """
 
@@ -81,7 +81,10 @@ class Verdict:
     async def aload(self) -> None:
         """See load()."""
         if self.claims is not None and self._lazy is not None and not is_loaded(self._lazy):
-            fill(self._lazy, await self._accounts.aload(self.claims))
+            row = await self._accounts.aload(self.claims)
+            # Another task may have been faster, or have been refused.
+            if not is_loaded(self._lazy):
+                fill(self._lazy, row)
 
     def admit(self, claims: VerifiedClaims, load_user: str) -> None:
         """Let *claims* in, with the user that *load_user* asks for.

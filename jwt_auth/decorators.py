@@ -6,7 +6,7 @@ A refusal is answered as everywhere, with its challenge and never with a redirec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -161,7 +161,13 @@ def _on_stage(verdict: Verdict) -> Iterator[None]:
     before = verdict.on_late_refusal
     verdict.on_late_refusal = raise_late
     try:
-        with suppress(LateRefusal):
-            yield
+        yield
+    except LateRefusal:
+        pass
+    except BaseExceptionGroup as group:
+        # Out of a task group of the view.
+        others = group.split(LateRefusal)[1]
+        if others is not None:
+            raise others from None
     finally:
         verdict.on_late_refusal = before

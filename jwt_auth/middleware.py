@@ -54,7 +54,13 @@ def varied(response: Response) -> Response:
 def sign_in(request: HttpRequest, verdict: Verdict) -> None:
     """Set what *verdict* says on *request*: user and claims, or nobody."""
     who: Any = request
-    who.user, who.auser, who.auth = verdict.user, verdict.auser, verdict.claims
+    user = verdict.user
+
+    async def auser() -> Any:
+        # Whoever sets another user, as login() does, means both.
+        return await verdict.auser() if who.user is user else who.user
+
+    who.user, who.auser, who.auth = user, auser, verdict.claims
 
 
 class JWTAuthenticationMiddleware:
@@ -126,14 +132,13 @@ class JWTAuthenticationMiddleware:
     def process_exception(
         self, request: HttpRequest, exception: Exception
     ) -> HttpResponseBase | None:
-        """Answer a late refusal. After any other error nobody is there to raise to."""
-        verdict = kept(request)
-        if verdict is None:
+        """Answer a late refusal that left the view, alone or among other errors."""
+        verdict, view = kept(request), _view(request)
+        if verdict is None or view is None or _answers_for_itself(request, view):
             return None
+        # Whoever answers an error, and looks at the user, has nobody to raise to.
         verdict.on_late_refusal = stand_in
-        if isinstance(exception, LateRefusal) and verdict.refusal is not None:
-            return refused(verdict.refusal)
-        return None
+        return None if verdict.refusal is None else refused(verdict.refusal)
 
     def _leave(
         self, request: HttpRequest, verdict: Verdict | None, response: HttpResponseBase

@@ -92,7 +92,9 @@ def _sessions_are_ours() -> bool:
 
 def _is_rehash(instance: Any, update_fields: frozenset[str] | None) -> bool:
     # AbstractBaseUser.check_password() stores the same password under a newer hash
-    # in exactly this way; set_password() leaves the raw password in `_password`.
+    # in exactly this way; set_password() leaves the raw password in `_password`. An
+    # instance that was saved after set_password(), and is then given another hash by
+    # hand and saved by `update_fields=["password"]`, looks alike.
     return (
         update_fields == frozenset({"password"})
         and isinstance(instance, get_user_model())

@@ -283,7 +283,7 @@ class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
         wrapped = self._wrapped
         return self.__dict__["_model"] if wrapped is empty else wrapped.__class__
 
-    # A copy made before the user is loaded loads on its own, and knows as much.
+    # Until the user is loaded there is nothing to copy.
     def __copy__(self) -> Any:
         return self if self._wrapped is empty else super().__copy__()
 

@@ -8,6 +8,7 @@ cookie.
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from uuid import UUID
@@ -37,7 +38,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from jwt_auth import errors, sessions
-from jwt_auth.authentication import JWTAuthentication, Refusal, ServiceUnavailable
+from jwt_auth.authentication import JWTAuthentication
 from jwt_auth.models import LoginSession, database_answers
 from jwt_auth.runtime import current
 from jwt_auth.serializers import LoginSerializer
@@ -372,7 +373,9 @@ def _answer(error: Exception, context: Any) -> Response | None:
     if not isinstance(error, APIException):
         return None
     body = error.detail if isinstance(error.detail, dict) else {"detail": error.detail}
-    headers = {"WWW-Authenticate": error.auth_header} if isinstance(error, Refusal) else {}
-    if isinstance(error, ServiceUnavailable):
-        headers["Retry-After"] = str(error.wait)
+    headers = {}
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(math.ceil(wait))
     return Response(body, error.status_code, headers=headers)

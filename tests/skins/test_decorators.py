@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -214,3 +215,32 @@ def test_a_request_by_hand_has_nobody_to_raise_to(user: User) -> None:
     )
     User.objects.update(is_active=False)
     assert found.get_username() == ""
+
+
+def test_a_late_refusal_out_of_a_task_group(user: User) -> None:
+    async def grouped(request: Any) -> HttpResponse:
+        await User.objects.aupdate(is_active=False)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(request.auser())
+            group.create_task(request.auser())
+        return HttpResponse("never")
+
+    async def broken(request: Any) -> HttpResponse:
+        raise ExceptionGroup("several", [ZeroDivisionError()])
+
+    token = sessions.start(user).access_token
+    with pytest.raises(ExceptionGroup):
+        async_to_sync(jwt_required(broken))(bearer(token, AsyncRequestFactory))
+    answer = async_to_sync(jwt_required(grouped))(bearer(token, AsyncRequestFactory))
+    assert answer.status_code == 401
+
+
+def test_whoever_signs_in_another_user_means_auser_too(user: User, make_user: Any) -> None:
+    async def switching(request: Any) -> HttpResponse:
+        assert await request.auser() == user
+        request.user = grace
+        return HttpResponse((await request.auser()).get_username())
+
+    grace = make_user("grace")
+    request = bearer(sessions.start(user).access_token, AsyncRequestFactory)
+    assert async_to_sync(jwt_required(switching))(request).content == b"grace"
