@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import warnings
 from typing import Any
 
 import asgiref.sync
@@ -18,14 +17,17 @@ from jwt_auth import sessions, verify
 from jwt_auth.models import LoginSession
 from tests.skins.servers import OneThread
 
+pytestmark = [
+    pytest.mark.usefixtures("kept_connection"),
+    # Until 6.1, Django leaves the body of a cancelled request to the collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
 
 def refresh_and_leave(raw: str, hop: int, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Refresh over ASGI and cancel at the *hop*-th wait for a thread; tell if it came to it."""
     came_to_it = _refresh_and_leave(raw, hop, monkeypatch)
-    with warnings.catch_warnings():
-        # Until 6.1, Django leaves the body of a cancelled request to the collector.
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    gc.collect()
     return came_to_it
 
 
@@ -71,7 +73,6 @@ async def _refresh_and_leave(raw: str, hop: int, monkeypatch: pytest.MonkeyPatch
     return hops >= hop
 
 
-@pytest.mark.usefixtures("kept_connection")
 @pytest.mark.parametrize("hop", range(1, 12))
 def test_the_token_that_the_client_holds_still_works(
     user: User, hop: int, monkeypatch: pytest.MonkeyPatch
@@ -87,7 +88,6 @@ def test_the_token_that_the_client_holds_still_works(
     assert LoginSession.objects.get().generation == 1
 
 
-@pytest.mark.usefixtures("kept_connection")
 def test_there_is_something_to_cancel(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = sessions.start(user).refresh_token or ""
     assert refresh_and_leave(raw, 1, monkeypatch)
