@@ -62,7 +62,6 @@ _OFF: dict[str, Sequence[Any]] = {
     "ENCRYPTION_KEY": [None],
     "DECRYPTION_KEYS": [[], ()],
     "MAX_SESSIONS_PER_USER": [None],
-    "REVOCATION_INTERVAL": [0, timedelta(0), None],
     "TOKEN_CACHE_SIZE": [0],
     "COOKIES": [None],
     "THROTTLE_RATES": [None],
@@ -184,6 +183,7 @@ class _Reader:
                 "ACCESS_TOKEN_LIFETIME is longer than 24 hours.",
                 "Keep access tokens short and let clients refresh them.",
             )
+        revocation_interval = self._optional_duration("REVOCATION_INTERVAL", timedelta(seconds=1))
         # Every key is read before anything is returned, so that all problems show at once.
         values: dict[str, Any] = {
             "issuer": self._optional_text("ISSUER"),
@@ -202,8 +202,8 @@ class _Reader:
             "roles": self._callable("ROLES", "jwt_auth.users.group_names"),
             "load_user": self._load_user(),
             "user_id_field": self._user_id_field(),
-            "revocation_interval": self._optional_duration("REVOCATION_INTERVAL", timedelta(0)),
-            "revocation_max_age": self._revocation_max_age(),
+            "revocation_interval": revocation_interval,
+            "revocation_max_age": self._revocation_max_age(revocation_interval),
         }
         if values["ring"] is None:
             return None
@@ -309,10 +309,9 @@ class _Reader:
         most = access_lifetime / 2
         return self._duration("REFRESH_GRACE", min(LONGEST_GRACE, most), most=most)
 
-    def _revocation_max_age(self) -> timedelta:
+    def _revocation_max_age(self, interval: timedelta | None) -> timedelta:
         value = self._duration("REVOCATION_MAX_AGE", timedelta(seconds=60))
-        interval = self.raw.get("REVOCATION_INTERVAL")
-        if isinstance(interval, timedelta) and value < interval:
+        if interval is not None and value < interval:
             self._error(
                 "E003",
                 "REVOCATION_MAX_AGE is shorter than REVOCATION_INTERVAL.",

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, models, router
+from django.db import DatabaseError, InterfaceError, models, router, transaction
 from django.utils.translation import gettext_lazy as _
 
 from jwt_auth.errors import Unavailable
@@ -139,6 +139,15 @@ class LoginSession(models.Model):
     def ends_at(self, idle_limit: timedelta) -> datetime:
         """Return when the session is over: the nearer of its two limits."""
         return min(self.expires_at, self.rotated_at + idle_limit)
+
+
+def in_test_case(alias: str) -> bool:
+    """Tell whether a transaction is open that `TestCase` wraps around a test.
+
+    Nobody commits it, and no other connection ever sees what it has written.
+    """
+    blocks = transaction.get_connection(alias).atomic_blocks
+    return any(getattr(block, "_from_testcase", False) for block in blocks)
 
 
 @contextmanager

@@ -1,14 +1,44 @@
-"""Which sessions were ended before their time."""
+"""Which sessions were ended before their time, known without asking for each request.
+
+Two answers to the same question: `Lookups` asks the database every time, and
+`RevocationList` keeps the ids of all sessions that were ended lately. Short as it
+is, every process reads it whole, once per ``REVOCATION_INTERVAL``; nothing is shared.
+"""
 
 from __future__ import annotations
 
-from jwt_auth.errors import SessionEnded
-from jwt_auth.models import LoginSession, LoginSessionQuerySet, database_answers
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
+from typing import Protocol
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import connections, router, transaction
+
+from jwt_auth.errors import SessionEnded, Unavailable
+from jwt_auth.models import LoginSession, LoginSessionQuerySet, database_answers, in_test_case
 from jwt_auth.tokens.claims import VerifiedClaims
 
+logger = logging.getLogger("jwt_auth")
 
-class Revocations:
-    """Asks the database about each session: one query by primary key."""
+# A list longer than this is not read: requests then ask for their own session.
+LONGEST_LIST = 10_000
+# A database that hangs holds the thread that asks it; so many may hang at once.
+MOST_READERS = 8
+# A reader that nobody asks closes its connection and ends.
+IDLE_SECONDS = 10
+
+
+class Revocations(Protocol):
+    """Says of each token whether its session was ended before its time."""
 
     def check(self, claims: VerifiedClaims) -> None:
         """Refuse claims whose session was revoked.
@@ -19,18 +49,306 @@ class Revocations:
             SessionEnded: it was.
             Unavailable: the database did not say.
         """
-        with database_answers():
-            revoked = self._query(claims).exists()
-        if revoked:
-            raise SessionEnded("revoked")
 
     async def acheck(self, claims: VerifiedClaims) -> None:
         """See check()."""
-        with database_answers():
-            revoked = await self._query(claims).aexists()
-        if revoked:
-            raise SessionEnded("revoked")
 
-    def _query(self, claims: VerifiedClaims) -> LoginSessionQuerySet:
-        sessions = LoginSession.objects.on_primary().named(claims.session_id)
-        return sessions.filter(revoked_at__isnull=False)
+    def note(self, session_ids: Collection[UUID]) -> None:
+        """Hear that these sessions are being ended, perhaps in an open transaction."""
+
+
+class Lookups:
+    """Asks the database about each session: one query by primary key."""
+
+    def check(self, claims: VerifiedClaims) -> None:
+        """See Revocations."""
+        with database_answers():
+            revoked = _row(claims).exists()
+        _refuse_if(revoked)
+
+    async def acheck(self, claims: VerifiedClaims) -> None:
+        """See Revocations."""
+        with database_answers():
+            revoked = await _row(claims).aexists()
+        _refuse_if(revoked)
+
+    def note(self, session_ids: Collection[UUID]) -> None:
+        """Nothing is remembered, so nothing has to be noted."""
+
+
+class RevocationList:
+    """Keeps the sessions that were ended within *window*, one list per database.
+
+    Older ones need no mention: their access tokens have expired. A list is renewed at
+    the age of *interval* by a thread of its own, for which requests wait no longer
+    than *interval*. If it fails or is late, the old list serves until *max_age*, and
+    then requests are answered 503.
+    """
+
+    def __init__(
+        self,
+        *,
+        interval: timedelta,
+        max_age: timedelta,
+        window: timedelta,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._interval = interval.total_seconds()
+        self._max_age = max_age.total_seconds()
+        self._window = window
+        self._clock = clock
+        self._lists: dict[str, _DatabaseList] = {}
+
+    def check(self, claims: VerifiedClaims) -> None:
+        """See Revocations."""
+        one = self._list()
+        snapshot = one.fresh()
+        if snapshot is None:
+            one.wait(one.renew())
+            snapshot = one.usable()
+        _refuse_if(claims.session_id in snapshot.session_ids)
+        if not snapshot.complete:
+            with database_answers():
+                revoked = _row(claims).exists()
+            _refuse_if(revoked)
+
+    async def acheck(self, claims: VerifiedClaims) -> None:
+        """See Revocations."""
+        one = self._list()
+        snapshot = one.fresh()
+        if snapshot is None:
+            # In the thread of sync code, whose connection may be in a test's transaction.
+            await one.await_(await sync_to_async(one.renew)())
+            snapshot = one.usable()
+        _refuse_if(claims.session_id in snapshot.session_ids)
+        if not snapshot.complete:
+            with database_answers():
+                revoked = await _row(claims).aexists()
+            _refuse_if(revoked)
+
+    def note(self, session_ids: Collection[UUID]) -> None:
+        """Add the sessions as soon as their end is committed."""
+        one = self._list()
+        if transaction.get_connection(one.alias).in_atomic_block:
+            # The transaction may be a test's, which is never committed: look again.
+            one.stale = True
+        transaction.on_commit(lambda: one.add(session_ids), using=one.alias)
+
+    def _list(self) -> _DatabaseList:
+        alias = router.db_for_write(LoginSession)
+        one = self._lists.get(alias)
+        if one is None:
+            made = _DatabaseList(alias, self._interval, self._max_age, self._window, self._clock)
+            # Of several threads one wins, and all have the winner's.
+            one = self._lists.setdefault(alias, made)
+        return one
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """The list as a read found it, plus what this process has ended since it began.
+
+    `complete` is False when the list is too long to be read.
+    """
+
+    session_ids: set[UUID]
+    complete: bool
+    began: float
+    began_at: datetime
+
+
+class _Reading:
+    """One attempt to read the list: when it began, and what ended since then."""
+
+    def __init__(self, began: float, began_at: datetime) -> None:
+        self.began = began
+        self.began_at = began_at
+        self.ended_since: set[UUID] = set()
+        self.failed = False
+        self.finished: Future[None] = Future()
+        # Whoever gives up waiting cannot cancel it for the others.
+        self.finished.set_running_or_notify_cancel()
+
+
+class _DatabaseList:
+    """The list of one database. Its lock is held for moments, never over a query."""
+
+    def __init__(
+        self,
+        alias: str,
+        interval: float,
+        max_age: float,
+        window: timedelta,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.alias = alias
+        self.stale = False
+        self._interval = interval
+        self._max_age = max_age
+        self._window = window
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._snapshot: _Snapshot | None = None
+        self._newest: _Reading | None = None
+        self._running: list[_Reading] = []
+        self._reader: SimpleQueue[_Reading] | None = None
+
+    def fresh(self) -> _Snapshot | None:
+        """Return the list if it is younger than the interval."""
+        snapshot = self._snapshot
+        if snapshot is None or self.stale or self._age(snapshot) >= self._interval:
+            return None
+        return snapshot
+
+    def usable(self) -> _Snapshot:
+        """Return the list, of whatever age up to the greatest.
+
+        Raises:
+            Unavailable: there is none.
+        """
+        snapshot = self._snapshot
+        if snapshot is None or self._age(snapshot) > self._max_age:
+            raise Unavailable
+        return snapshot
+
+    def renew(self) -> _Reading | None:
+        """Have the list read. Return what to wait for; `None` if it is there, or won't be."""
+        if in_test_case(self.alias):
+            self._read_in_place()
+            return None
+        with self._lock:
+            newest, now = self._newest, time.monotonic()
+            if newest is not None and now - newest.began < self._interval:
+                if not newest.finished.done():
+                    return newest
+                if newest.failed:
+                    # One attempt per interval.
+                    return None
+            if self.fresh() is not None or len(self._running) >= MOST_READERS:
+                return None
+            return self._begin(_Reading(now, self._clock()))
+
+    def wait(self, reading: _Reading | None) -> None:
+        """Wait until *reading* has finished, or is late."""
+        if reading is not None:
+            with suppress(TimeoutError):
+                reading.finished.result(self._patience(reading))
+
+    async def await_(self, reading: _Reading | None) -> None:
+        """See wait()."""
+        if reading is not None:
+            with suppress(TimeoutError):
+                finished = asyncio.wrap_future(reading.finished)
+                await asyncio.wait_for(finished, self._patience(reading))
+
+    def add(self, session_ids: Collection[UUID]) -> None:
+        """Note sessions whose end is committed."""
+        with self._lock:
+            # A read that is under way may have begun before the commit.
+            for reading in self._running:
+                reading.ended_since.update(session_ids)
+            if self._snapshot is not None:
+                self._snapshot.session_ids.update(session_ids)
+
+    def _age(self, snapshot: _Snapshot) -> float:
+        # The monotonic clock stands still while a machine sleeps, and the wall clock
+        # jumps: whichever says "old" is believed.
+        by_wall = abs((self._clock() - snapshot.began_at).total_seconds())
+        return max(time.monotonic() - snapshot.began, by_wall)
+
+    def _patience(self, reading: _Reading) -> float:
+        return max(0.0, reading.began + self._interval - time.monotonic())
+
+    def _begin(self, reading: _Reading) -> _Reading:
+        late = self._newest is not None and not self._newest.finished.done()
+        self._newest = reading
+        self._running.append(reading)
+        self.stale = False
+        if late:
+            logger.warning("The list of ended sessions is late; the old one serves meanwhile.")
+        if self._reader is None or late:
+            # Whoever hangs is left behind, and ends when its answer comes.
+            self._reader = SimpleQueue()
+            threading.Thread(
+                target=self._work, args=(self._reader,), name="jwt_auth.revocation", daemon=True
+            ).start()
+        self._reader.put(reading)
+        return reading
+
+    def _work(self, readings: SimpleQueue[_Reading]) -> None:
+        """Read whenever asked: the body of the reader's thread.
+
+        A thread of its own, because a database that hangs holds whoever asks it, and
+        because the transaction of a request may see an older state than the others.
+        """
+        connection = connections[self.alias]
+        try:
+            while True:
+                try:
+                    reading = readings.get(timeout=IDLE_SECONDS)
+                except Empty:
+                    with self._lock:
+                        if readings.empty():
+                            if self._reader is readings:
+                                self._reader = None
+                            return
+                    continue
+                self._read(reading)
+                # Django's own rule between requests: CONN_MAX_AGE.
+                connection.close_if_unusable_or_obsolete()
+                if self._reader is not readings:
+                    return
+        finally:
+            connection.close()
+
+    def _read(self, reading: _Reading) -> None:
+        found: set[UUID] | None = None
+        try:
+            with database_answers():
+                found = self._query()
+        except Unavailable:
+            reading.failed = True
+        except Exception:
+            logger.exception("The list of ended sessions could not be read.")
+            reading.failed = True
+        with self._lock:
+            self._running.remove(reading)
+            if found is not None:
+                self._keep(reading, found)
+        reading.finished.set_result(None)
+
+    def _read_in_place(self) -> None:
+        """Read on the caller's connection, inside of a test's transaction.
+
+        It may see less than what others have committed, so it only adds.
+        """
+        self.stale = False
+        reading = _Reading(time.monotonic(), self._clock())
+        if self._snapshot is not None:
+            reading.ended_since |= self._snapshot.session_ids
+        with suppress(Unavailable), database_answers():
+            self._keep(reading, self._query())
+
+    def _keep(self, reading: _Reading, found: set[UUID]) -> None:
+        if self._snapshot is not None and self._snapshot.began > reading.began:
+            # It was overtaken by a read that began later.
+            return
+        complete = len(found) <= LONGEST_LIST
+        session_ids = reading.ended_since | found if complete else reading.ended_since
+        self._snapshot = _Snapshot(session_ids, complete, reading.began, reading.began_at)
+
+    def _query(self) -> set[UUID]:
+        since = self._clock() - self._window
+        ended = LoginSession.objects.using(self.alias).filter(revoked_at__gte=since)
+        return set(ended.values_list("pk", flat=True)[: LONGEST_LIST + 1])
+
+
+def _row(claims: VerifiedClaims) -> LoginSessionQuerySet:
+    """Return the query for the session of *claims*, if it was ended."""
+    sessions = LoginSession.objects.on_primary().named(claims.session_id)
+    return sessions.filter(revoked_at__isnull=False)
+
+
+def _refuse_if(revoked: bool) -> None:
+    if revoked:
+        raise SessionEnded("revoked")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -13,9 +14,9 @@ from django.utils import timezone
 
 from jwt_auth.authenticator import Authenticator
 from jwt_auth.conf import Settings, derive_keys, load_settings
-from jwt_auth.revocation import Revocations
+from jwt_auth.revocation import Lookups, RevocationList, Revocations
 from jwt_auth.tokens.access import AccessTokens
-from jwt_auth.tokens.policy import Policy
+from jwt_auth.tokens.policy import LIFETIME_SLACK, Policy
 from jwt_auth.tokens.refresh import RefreshTokens
 from jwt_auth.users import Accounts, PasswordMarks
 
@@ -53,7 +54,6 @@ def current() -> Runtime:
         audience=settings.audience,
     )
     accounts = Accounts(user_id_field=settings.user_id_field, sessions_on=settings.sessions_on)
-    can_revoke = settings.sessions_on and settings.revocation_interval is not None
     return Runtime(
         settings=settings,
         access_tokens=access_tokens,
@@ -63,9 +63,25 @@ def current() -> Runtime:
         authenticator=Authenticator(
             tokens=access_tokens,
             accounts=accounts,
-            revocations=Revocations() if can_revoke else None,
+            revocations=_revocations(settings),
             clock=timezone.now,
         ),
+        clock=timezone.now,
+    )
+
+
+def _revocations(settings: Settings) -> Revocations | None:
+    interval = settings.revocation_interval
+    if interval is None or not settings.sessions_on:
+        return None
+    if not interval:
+        return Lookups()
+    # How long an access token may outlive its session: its life as the policy bounds it.
+    longest = settings.access_lifetime + settings.leeway + timedelta(seconds=LIFETIME_SLACK)
+    return RevocationList(
+        interval=interval,
+        max_age=settings.revocation_max_age,
+        window=longest,
         clock=timezone.now,
     )
 
@@ -94,3 +110,6 @@ def _forget(*, setting: str, **kwargs: Any) -> None:
 
 
 setting_changed.connect(_forget, dispatch_uid="jwt_auth.runtime")
+if hasattr(os, "register_at_fork"):
+    # A child has none of its parent's threads, and may have its locks in any state.
+    os.register_at_fork(after_in_child=current.cache_clear)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -336,7 +336,14 @@ def _revoke_as_read(
     if not sessions.revoke(session, reason, now):
         raise _LostRound
     session.revoked_at, session.revoked_reason = now, reason
+    _note_ended([session])
     _announce(signals.session_ended, session, request)
+
+
+def _note_ended(sessions: Collection[LoginSession]) -> None:
+    revocations = current().authenticator.revocations
+    if revocations is not None:
+        revocations.note([session.pk for session in sessions])
 
 
 def _report_reuse(session: LoginSession, token: RefreshToken, request: Any) -> None:
@@ -362,6 +369,7 @@ def _end(sessions: LoginSessionQuerySet, reason: str, request: Any = None) -> in
         with database_answers():
             found = list(live.filter(pk__gt=last)[:BATCH])
             ended = _end_batch(sessions, found, reason, now) if found else []
+        _note_ended(ended)
         for session in ended:
             session.revoked_at, session.revoked_reason = now, reason
             _announce(signals.session_ended, session, request)

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from django.contrib.auth import get_user_model
 from django.test import Client
 
+from jwt_auth.runtime import current
+
 # What is slow is measured elsewhere; a loaded machine fails no test.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
@@ -61,6 +63,12 @@ class Clock:
     def move(self, **delta: float) -> None:
         """Move on (or back) by a `timedelta` of these arguments."""
         self._traveller.shift(timedelta(**delta))
+
+
+@pytest.fixture(autouse=True)
+def fresh_process() -> None:
+    """Have each test begin as a process does that was just started: nothing is known."""
+    current.cache_clear()
 
 
 @pytest.fixture
