@@ -37,6 +37,10 @@ MOST_READERS = 8
 IDLE_SECONDS = 10
 
 
+# Reads the list of one database: alias and since when.
+Read = Callable[[str, datetime], set[UUID]]
+
+
 class Revocations(Protocol):
     """Says of each token whether its session was ended before its time."""
 
@@ -92,11 +96,15 @@ class RevocationList:
         max_age: timedelta,
         window: timedelta,
         clock: Callable[[], datetime],
+        read: Read | None = None,
     ) -> None:
-        self._interval = interval.total_seconds()
-        self._max_age = max_age.total_seconds()
-        self._window = window
-        self._clock = clock
+        self._rules = _Rules(
+            interval=interval.total_seconds(),
+            max_age=max_age.total_seconds(),
+            window=window,
+            clock=clock,
+            read=read or ended_sessions,
+        )
         self._lists: dict[str, _DatabaseList] = {}
 
     def check(self, claims: VerifiedClaims) -> None:
@@ -138,10 +146,20 @@ class RevocationList:
         alias = router.db_for_write(LoginSession)
         one = self._lists.get(alias)
         if one is None:
-            made = _DatabaseList(alias, self._interval, self._max_age, self._window, self._clock)
             # Of several threads one wins, and all have the winner's.
-            one = self._lists.setdefault(alias, made)
+            one = self._lists.setdefault(alias, _DatabaseList(alias, self._rules))
         return one
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """How old a list may be, in seconds, and how it is read."""
+
+    interval: float
+    max_age: float
+    window: timedelta
+    clock: Callable[[], datetime]
+    read: Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +191,10 @@ class _Reading:
 class _DatabaseList:
     """The list of one database. Its lock is held for moments, never over a query."""
 
-    def __init__(
-        self,
-        alias: str,
-        interval: float,
-        max_age: float,
-        window: timedelta,
-        clock: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, alias: str, rules: _Rules) -> None:
         self.alias = alias
         self.stale = False
-        self._interval = interval
-        self._max_age = max_age
-        self._window = window
-        self._clock = clock
+        self._rules = rules
         self._lock = threading.Lock()
         self._snapshot: _Snapshot | None = None
         self._newest: _Reading | None = None
@@ -196,7 +204,7 @@ class _DatabaseList:
     def fresh(self) -> _Snapshot | None:
         """Return the list if it is younger than the interval."""
         snapshot = self._snapshot
-        if snapshot is None or self.stale or self._age(snapshot) >= self._interval:
+        if snapshot is None or self.stale or self._age(snapshot) >= self._rules.interval:
             return None
         return snapshot
 
@@ -207,7 +215,7 @@ class _DatabaseList:
             Unavailable: there is none.
         """
         snapshot = self._snapshot
-        if snapshot is None or self._age(snapshot) > self._max_age:
+        if snapshot is None or self._age(snapshot) > self._rules.max_age:
             raise Unavailable
         return snapshot
 
@@ -218,7 +226,7 @@ class _DatabaseList:
             return None
         with self._lock:
             newest, now = self._newest, time.monotonic()
-            if newest is not None and now - newest.began < self._interval:
+            if newest is not None and now - newest.began < self._rules.interval:
                 if not newest.finished.done():
                     return newest
                 if newest.failed:
@@ -226,7 +234,7 @@ class _DatabaseList:
                     return None
             if self.fresh() is not None or len(self._running) >= MOST_READERS:
                 return None
-            return self._begin(_Reading(now, self._clock()))
+            return self._begin(_Reading(now, self._rules.clock()))
 
     def wait(self, reading: _Reading | None) -> None:
         """Wait until *reading* has finished, or is late."""
@@ -253,11 +261,11 @@ class _DatabaseList:
     def _age(self, snapshot: _Snapshot) -> float:
         # The monotonic clock stands still while a machine sleeps, and the wall clock
         # jumps: whichever says "old" is believed.
-        by_wall = abs((self._clock() - snapshot.began_at).total_seconds())
+        by_wall = abs((self._rules.clock() - snapshot.began_at).total_seconds())
         return max(time.monotonic() - snapshot.began, by_wall)
 
     def _patience(self, reading: _Reading) -> float:
-        return max(0.0, reading.began + self._interval - time.monotonic())
+        return max(0.0, reading.began + self._rules.interval - time.monotonic())
 
     def _begin(self, reading: _Reading) -> _Reading:
         late = self._newest is not None and not self._newest.finished.done()
@@ -300,6 +308,9 @@ class _DatabaseList:
                     return
         finally:
             connection.close()
+            if connection.connection is not None:
+                # Django leaves a connection to a database in memory open.
+                connection.connection.close()
 
     def _read(self, reading: _Reading) -> None:
         found: set[UUID] | None = None
@@ -323,7 +334,7 @@ class _DatabaseList:
         It may see less than what others have committed, so it only adds.
         """
         self.stale = False
-        reading = _Reading(time.monotonic(), self._clock())
+        reading = _Reading(time.monotonic(), self._rules.clock())
         if self._snapshot is not None:
             reading.ended_since |= self._snapshot.session_ids
         with suppress(Unavailable), database_answers():
@@ -338,9 +349,17 @@ class _DatabaseList:
         self._snapshot = _Snapshot(session_ids, complete, reading.began, reading.began_at)
 
     def _query(self) -> set[UUID]:
-        since = self._clock() - self._window
-        ended = LoginSession.objects.using(self.alias).filter(revoked_at__gte=since)
-        return set(ended.values_list("pk", flat=True)[: LONGEST_LIST + 1])
+        return self._rules.read(self.alias, self._rules.clock() - self._rules.window)
+
+
+def ended_sessions(alias: str, since: datetime) -> set[UUID]:
+    """Read which sessions were ended *since* then, but no more than one over the longest list.
+
+    Whole, not only what is new: `revoked_at` is written before it is committed, and
+    who asks for what came after the last read misses a transaction that took long.
+    """
+    ended = LoginSession.objects.using(alias).filter(revoked_at__gte=since)
+    return set(ended.values_list("pk", flat=True)[: LONGEST_LIST + 1])
 
 
 def _row(claims: VerifiedClaims) -> LoginSessionQuerySet:

@@ -144,7 +144,6 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
             "ENCRYPTION_KEY": SECRET,
             "DECRYPTION_KEYS": [SECRET],
             "MAX_SESSIONS_PER_USER": 3,
-            "REVOCATION_INTERVAL": timedelta(seconds=1),
             "TOKEN_CACHE_SIZE": 4096,
             "COOKIES": {},
             "THROTTLE_RATES": {"login": "10/min"},

@@ -68,7 +68,7 @@ class World:
         def fail(*args: Any) -> None:
             raise OperationalError("gone away")
 
-        for name in ("exists", "get"):
+        for name in ("_fetch_all", "get"):
             self.patch.setattr(f"django.db.models.query.QuerySet.{name}", fail)
 
     def deactivate(self) -> None:
