@@ -61,7 +61,6 @@ NAMES = (
 _OFF: dict[str, Sequence[Any]] = {
     "ENCRYPTION_KEY": [None],
     "DECRYPTION_KEYS": [[], ()],
-    "MAX_SESSIONS_PER_USER": [None],
     "TOKEN_CACHE_SIZE": [0],
     "COOKIES": [None],
     "THROTTLE_RATES": [None],
@@ -108,6 +107,7 @@ class Settings:
     roles: Callable[[Any], Sequence[str]] | None
     user_id_field: str
     load_user: str
+    max_sessions: int | None
     revocation_interval: timedelta | None
     revocation_max_age: timedelta
 
@@ -198,6 +198,12 @@ class _Reader:
             ),
             "refresh_grace": self._grace(access_lifetime),
             "leeway": self._duration("LEEWAY", timedelta(0), most=LONGEST_LEEWAY),
+            "max_sessions": self._get(
+                "MAX_SESSIONS_PER_USER",
+                None,
+                lambda value: value is None or (type(value) is int and value > 0),
+                "a number above 0, or None",
+            ),
             "claims": self._callable("CLAIMS", None),
             "roles": self._callable("ROLES", "jwt_auth.users.group_names"),
             "load_user": self._load_user(),

@@ -44,6 +44,13 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
             rotated_at__gt=now - idle_limit,
         )
 
+    def over(self, before: datetime, idle_limit: timedelta | None) -> LoginSessionQuerySet:
+        """Sessions that had ended, in whatever way, *before* then."""
+        over = models.Q(revoked_at__lt=before) | models.Q(expires_at__lt=before)
+        if idle_limit is not None:
+            over |= models.Q(rotated_at__lt=before - idle_limit)
+        return self.filter(over)
+
     def rotate(self, session: LoginSession, **values: Any) -> bool:
         """Write *values* if the row is as *session* was read. Tell whether it was."""
         return (

@@ -36,6 +36,7 @@ class Runtime:
     accounts: Accounts
     password_marks: PasswordMarks
     authenticator: Authenticator
+    revocation_window: timedelta
     clock: Callable[[], datetime]
 
 
@@ -66,6 +67,7 @@ def current() -> Runtime:
             revocations=_revocations(settings),
             clock=timezone.now,
         ),
+        revocation_window=_revocation_window(settings),
         clock=timezone.now,
     )
 
@@ -76,14 +78,17 @@ def _revocations(settings: Settings) -> Revocations | None:
         return None
     if not interval:
         return Lookups()
-    # How long an access token may outlive its session: its life as the policy bounds it.
-    longest = settings.access_lifetime + settings.leeway + timedelta(seconds=LIFETIME_SLACK)
     return RevocationList(
         interval=interval,
         max_age=settings.revocation_max_age,
-        window=longest,
+        window=_revocation_window(settings),
         clock=timezone.now,
     )
+
+
+def _revocation_window(settings: Settings) -> timedelta:
+    """How long an access token may outlive its session: its life as the policy bounds it."""
+    return settings.access_lifetime + settings.leeway + timedelta(seconds=LIFETIME_SLACK)
 
 
 def _policy(settings: Settings) -> Policy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -49,9 +49,14 @@ BATCH = 500
 # How often a refresh looks again after somebody else changed the row.
 ROUNDS = 4
 
+# How much longer than necessary the rows of ended sessions are kept, by default.
+KEPT = timedelta(days=1)
+
 LOGOUT = "logout"
 LOGOUT_ALL = "logout_all"
 REUSED = "refresh_reused"
+TOO_MANY = "too_many_sessions"
+ADMINISTRATION = "administration"
 USER_INACTIVE = "user_inactive"
 USER_DELETED = "user_deleted"
 PASSWORD_CHANGED = "password_changed"  # noqa: S105
@@ -142,6 +147,8 @@ def start(
         except IntegrityError:
             raise InvalidCredentials("the user is gone") from None
     _announce(signals.session_started, session, request)
+    if runtime.settings.max_sessions is not None:
+        _end_the_least_used(session, runtime.settings.max_sessions, idle_limit, now)
     return pair
 
 
@@ -205,6 +212,54 @@ def end_all(
     if except_session is not None:
         sessions = sessions.exclude(pk=except_session)
     return _end(sessions, reason, request)
+
+
+def end_everybody(
+    *, reason: str = ADMINISTRATION, progress: Callable[[int], object] | None = None
+) -> int:
+    """End every session of every user, in batches. Return how many ended.
+
+    *progress* hears how many have ended so far. To end access tokens at once where no
+    list of ended sessions is kept, retire the signing key as well.
+
+    Raises:
+        Unavailable: the database failed. What has ended stays ended.
+    """
+    return _end(LoginSession.objects.on_primary(), reason, progress=progress)
+
+
+def purge(*, kept: timedelta = KEPT, progress: Callable[[float, int], object] | None = None) -> int:
+    """Delete the rows of sessions that ended at least *kept* ago. Return how many.
+
+    For a command or a task, beside live traffic: the whole table is walked by primary
+    key, in small batches of their own transactions, so memory stays flat and a run
+    that was stopped loses nothing. A row that the list of ended sessions may still
+    have to name is not deleted, however short *kept* is. *progress* hears what share
+    of the table is done (0 to 1) and how many rows are deleted.
+
+    Raises:
+        Unavailable: the database failed. What is deleted stays deleted.
+    """
+    runtime = current()
+    before = runtime.clock() - max(kept, runtime.revocation_window)
+    table = LoginSession.objects.on_primary()
+    over = table.over(before, runtime.settings.refresh_lifetime)
+    last, deleted = UUID(int=0), 0
+    while True:
+        with database_answers():
+            walked = list(
+                table.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]
+            )
+            if walked:
+                # Named one by one: a range would lock the gaps that logins insert into.
+                ended = list(over.filter(pk__in=walked).values_list("pk", flat=True))
+                deleted += over.filter(pk__in=ended).delete()[0] if ended else 0
+        if len(walked) < BATCH:
+            return deleted
+        last = walked[-1]
+        if progress is not None:
+            # Ids are random, so that a place among them is a share of the table.
+            progress(last.int / 2**128, deleted)
 
 
 def end_with_another_password(user: Any) -> int:
@@ -360,7 +415,27 @@ def _report_reuse(session: LoginSession, token: RefreshToken, request: Any) -> N
     _announce(signals.refresh_reused, session, request)
 
 
-def _end(sessions: LoginSessionQuerySet, reason: str, request: Any = None) -> int:
+def _end_the_least_used(
+    newest: LoginSession, limit: int, idle_limit: timedelta, now: datetime
+) -> None:
+    """End the sessions of the user of *newest* beyond *limit*, the least used first."""
+    # Logged where it fails. The login is good all the same, and the next one ends them.
+    with suppress(Unavailable):
+        sessions = LoginSession.objects.on_primary().filter(user=newest.user)
+        others = sessions.live(now, idle_limit).exclude(pk=newest.pk)
+        with database_answers():
+            by_use = others.order_by("-rotated_at", "-created_at", "pk")
+            too_many = list(by_use.values_list("pk", flat=True)[limit - 1 : limit - 1 + BATCH])
+        if too_many:
+            _end(sessions.filter(pk__in=too_many), TOO_MANY)
+
+
+def _end(
+    sessions: LoginSessionQuerySet,
+    reason: str,
+    request: Any = None,
+    progress: Callable[[int], object] | None = None,
+) -> int:
     now = current().clock()
     live = sessions.filter(revoked_at__isnull=True).select_related("user").order_by("pk")
     last, count = UUID(int=0), 0
@@ -374,6 +449,8 @@ def _end(sessions: LoginSessionQuerySet, reason: str, request: Any = None) -> in
             session.revoked_at, session.revoked_reason = now, reason
             _announce(signals.session_ended, session, request)
         count += len(ended)
+        if progress is not None:
+            progress(count)
         if len(found) < BATCH:
             return count
         last = found[-1].pk

@@ -1,0 +1,109 @@
+"""The admin of login sessions: to look, and to end them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from jwt_auth import sessions
+from jwt_auth.models import LoginSession
+from jwt_auth.runtime import current
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Live sessions, ended ones, and those that ran out."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return [("live", _("live")), ("ended", _("ended")), ("expired", _("expired"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        runtime = current()
+        now, idle_limit = runtime.clock(), runtime.settings.refresh_lifetime
+        found: Any = queryset
+        if self.value() == "ended":
+            return queryset.filter(revoked_at__isnull=False)
+        if self.value() == "expired":
+            over: QuerySet[Any] = found.over(now, idle_limit).filter(revoked_at__isnull=True)
+            return over
+        if self.value() == "live" and idle_limit is not None:
+            live: QuerySet[Any] = found.live(now, idle_limit)
+            return live
+        return queryset
+
+
+@admin.register(LoginSession)
+class LoginSessionAdmin(admin.ModelAdmin[LoginSession]):
+    """Shows sessions and ends them. Nothing is added, changed or deleted by hand.
+
+    Ending asks for the permission ``jwt_auth.change_loginsession``.
+    """
+
+    list_display = ["user", "device", "ip", "created_at", "rotated_at", "state"]
+    list_display_links = ["device", "created_at"]
+    list_filter = [StateFilter, "created_at"]
+    list_select_related = ["user"]
+    ordering = ["-rotated_at"]
+    show_full_result_count = False
+    actions = ["end"]
+    # Named one by one: the mark of the password is nobody's business.
+    fields = (
+        "id",
+        "user",
+        "state",
+        "device",
+        "ip",
+        "user_agent",
+        "amr",
+        "created_at",
+        "rotated_at",
+        "expires_at",
+        "revoked_at",
+        "revoked_reason",
+    )
+    readonly_fields = fields
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        return [f"user__{get_user_model().USERNAME_FIELD}", "device", "ip"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        """Tell whether sessions may be ended."""
+        return bool(request.user.has_perm("jwt_auth.change_loginsession"))
+
+    @admin.display(description=_("state"))
+    def state(self, session: LoginSession) -> Any:
+        """Say whether a refresh would still take the session."""
+        runtime = current()
+        idle_limit = runtime.settings.refresh_lifetime
+        if session.revoked_at is not None:
+            return _("ended")
+        if idle_limit is not None and runtime.clock() >= session.ends_at(idle_limit):
+            return _("expired")
+        return _("live")
+
+    @admin.action(description=_("End the selected sessions"), permissions=["end"])
+    def end(self, request: HttpRequest, queryset: QuerySet[LoginSession]) -> None:
+        """End the sessions; refresh tokens at once, access tokens within a second."""
+        ended = sum(
+            sessions.end(pk, sessions.ADMINISTRATION, request)
+            for pk in queryset.values_list("pk", flat=True)
+        )
+        text = ngettext("%d session was ended.", "%d sessions were ended.", ended)
+        self.message_user(request, text % ended, messages.SUCCESS)

@@ -1,0 +1,60 @@
+"""``manage.py jwt_auth_revoke``: end sessions of one user, one session, or all."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from jwt_auth import sessions
+from jwt_auth.errors import Unavailable
+from jwt_auth.management.progress import ProgressBar
+from jwt_auth.models import LoginSession
+
+
+class Command(BaseCommand):
+    """Ends sessions in batches. Refresh tokens end at once, access tokens within a second."""
+
+    help = "End login sessions: of one user, one by its id, or all."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take whose sessions to end."""
+        whose = parser.add_mutually_exclusive_group(required=True)
+        field = get_user_model().USERNAME_FIELD
+        whose.add_argument("--user", metavar=field.upper(), help="the sessions of this user")
+        whose.add_argument("--session", metavar="ID", type=UUID, help="one session (the claim sid)")
+        whose.add_argument("--all", action="store_true", help="everybody's sessions")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """End them."""
+        try:
+            if options["user"] is not None:
+                count = self._of_user(options["user"])
+            elif options["session"] is not None:
+                count = int(sessions.end(options["session"], sessions.ADMINISTRATION))
+            else:
+                count = self._of_everybody()
+        except Unavailable:
+            raise CommandError(
+                "The database failed; the log says how. Run the command again: it goes on."
+            ) from None
+        self.stdout.write(f"{count} sessions ended.")
+
+    def _of_user(self, name: str) -> int:
+        model = get_user_model()
+        found = model._base_manager.filter(**{model.USERNAME_FIELD: name}).first()
+        if found is None:
+            raise CommandError("There is no such user.")
+        return sessions.end_all(found, reason=sessions.ADMINISTRATION)
+
+    def _of_everybody(self) -> int:
+        total = LoginSession.objects.on_primary().filter(revoked_at__isnull=True).count()
+        bar = ProgressBar(self.stdout)
+        try:
+            return sessions.end_everybody(
+                progress=lambda count: bar.show(min(1.0, count / max(total, 1)), f"{count} ended")
+            )
+        finally:
+            bar.close()
