@@ -41,7 +41,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(LoginSession)
-class LoginSessionAdmin(admin.ModelAdmin[LoginSession]):
+class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Shows sessions and ends them. Nothing is added, changed or deleted by hand.
 
     Ending asks for the permission ``jwt_auth.change_loginsession``.

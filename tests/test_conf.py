@@ -137,13 +137,14 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
         "SIGNING_KEY",
         "",
     ),
+    "no sessions": ({"MAX_SESSIONS_PER_USER": 0}, "E002", "MAX_SESSIONS_PER_USER", "above 0"),
+    "true": ({"MAX_SESSIONS_PER_USER": True}, "E002", "MAX_SESSIONS_PER_USER", "above 0"),
     "loading": ({"LOAD_USER": "later"}, "E002", "LOAD_USER", "'lazy'"),
     **{
         f"not yet: {name}": ({name: value}, "E011", name, "Leave")
         for name, value in {
             "ENCRYPTION_KEY": SECRET,
             "DECRYPTION_KEYS": [SECRET],
-            "MAX_SESSIONS_PER_USER": 3,
             "TOKEN_CACHE_SIZE": 4096,
             "COOKIES": {},
             "THROTTLE_RATES": {"login": "10/min"},

@@ -1,10 +1,12 @@
 """The URLs of the project under test."""
 
+from django.contrib import admin
 from django.urls import include, path
 
 from tests import views
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("auth/", include("jwt_auth.urls")),
     path("whoami/", views.Whoami.as_view()),
     path("profile/", views.Profile.as_view()),

@@ -1,0 +1,107 @@
+"""Sessions in the admin: seen and ended, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+
+from jwt_auth import sessions
+from jwt_auth.models import LoginSession
+from tests.conftest import Clock, JSONClient
+
+LIST = "/admin/jwt_auth/loginsession/"
+
+
+@pytest.fixture
+def admin(client: JSONClient, db: None) -> JSONClient:
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    return client
+
+
+def page(client: JSONClient, query: str = "") -> str:
+    """Return the list of sessions."""
+    answer = client.get(f"{LIST}{query}")
+    assert answer.status_code == 200
+    return str(answer.content.decode())
+
+
+def test_the_list_shows_the_state(
+    clock: Clock, client: JSONClient, user: User, make_user: Any
+) -> None:
+    sessions.start(user, device="expired")
+    clock.move(days=15)
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    sessions.start(user, device="living")
+    pair = sessions.start(make_user("grace"), device="over")
+    sessions.end_all(User.objects.get(username="grace"))
+    assert pair
+    shown = page(client)
+    assert all(text in shown for text in ("ada", "grace", "living", "over", "expired"))
+    for state, device in (("live", "living"), ("ended", "over"), ("expired", "expired")):
+        found = page(client, f"?state={state}")
+        assert [one for one in ("living", "over", "expired") if f">{one}</a>" in found] == [device]
+    assert "over" not in page(client, "?q=ada")
+    assert "living" not in page(client, "?q=grace")
+
+
+def test_the_list_costs_the_same_for_many(
+    clock: Clock, admin: JSONClient, make_user: Any, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(20):
+        sessions.start(make_user(f"user{number}"))
+    with django_assert_max_num_queries(8):
+        page(admin)
+
+
+def test_a_session_shows_nothing_secret(admin: JSONClient, user: User) -> None:
+    pair = sessions.start(user, claims={"tenant": "blue"})
+    answer = admin.get(f"{LIST}{pair.session_id}/change/")
+    assert answer.status_code == 200
+    mark = LoginSession.objects.get().password_mark
+    assert mark not in answer.content.decode()
+    assert "Save" not in answer.content.decode()
+    assert "Delete" not in answer.content.decode()
+
+
+def test_nothing_is_added_changed_or_deleted(admin: JSONClient, user: User) -> None:
+    pair = sessions.start(user)
+    assert admin.get(f"{LIST}add/").status_code == 403
+    assert admin.post(f"{LIST}{pair.session_id}/change/", {"device": "x"}).status_code == 403
+    assert admin.post(f"{LIST}{pair.session_id}/delete/", {"post": "yes"}).status_code == 403
+    delete = {"action": "delete_selected", "_selected_action": str(pair.session_id), "post": "yes"}
+    admin.post(LIST, delete)
+    assert LoginSession.objects.get().revoked_at is None
+
+
+def test_sessions_are_ended(admin: JSONClient, user: User) -> None:
+    pairs = [sessions.start(user) for _ in range(2)]
+    chosen = [str(pair.session_id) for pair in pairs]
+    answer = admin.post(LIST, {"action": "end", "_selected_action": chosen}, follow=True)
+    assert "2 sessions were ended." in answer.content.decode()
+    for pair in pairs:
+        assert admin.whoami(pair.access_token).json()["code"] == "session_ended"
+    assert set(LoginSession.objects.values_list("revoked_reason", flat=True)) == {"administration"}
+
+
+def test_ending_asks_for_a_permission(client: JSONClient, user: User) -> None:
+    pair = sessions.start(user)
+    looker = User.objects.create_user("looker", is_staff=True)
+    looker.user_permissions.add(Permission.objects.get(codename="view_loginsession"))
+    client.force_login(looker)
+    assert "End the selected" not in page(client)
+    client.post(LIST, {"action": "end", "_selected_action": str(pair.session_id)})
+    assert LoginSession.objects.get().revoked_at is None
+    looker.user_permissions.add(Permission.objects.get(codename="change_loginsession"))
+    client.post(LIST, {"action": "end", "_selected_action": str(pair.session_id)})
+    assert LoginSession.objects.get().revoked_at is not None
+
+
+def test_without_sessions_the_page_still_opens(
+    admin: JSONClient, user: User, settings: Any
+) -> None:
+    sessions.start(user)
+    settings.JWT_AUTH = {"REFRESH_TOKEN_LIFETIME": None}
+    for state in ("", "?state=live", "?state=expired"):
+        page(admin, state)
