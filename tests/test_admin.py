@@ -30,20 +30,22 @@ def page(client: JSONClient, query: str = "") -> str:
 def test_the_list_shows_the_state(
     clock: Clock, client: JSONClient, user: User, make_user: Any
 ) -> None:
-    sessions.start(user, device="expired")
+    sessions.start(user, device="old phone")
     clock.move(days=15)
     client.force_login(User.objects.create_superuser("root", password="x"))
-    sessions.start(user, device="living")
-    pair = sessions.start(make_user("grace"), device="over")
+    sessions.start(user, device="laptop")
+    pair = sessions.start(make_user("grace"), device="tablet")
     sessions.end_all(User.objects.get(username="grace"))
     assert pair
     shown = page(client)
-    assert all(text in shown for text in ("ada", "grace", "living", "over", "expired"))
-    for state, device in (("live", "living"), ("ended", "over"), ("expired", "expired")):
+    assert all(text in shown for text in ("ada", "grace", "laptop", "tablet", "old phone"))
+    for state, device in (("live", "laptop"), ("ended", "tablet"), ("expired", "old phone")):
         found = page(client, f"?state={state}")
-        assert [one for one in ("living", "over", "expired") if f">{one}</a>" in found] == [device]
-    assert "over" not in page(client, "?q=ada")
-    assert "living" not in page(client, "?q=grace")
+        assert [one for one in ("laptop", "tablet", "old phone") if f">{one}</a>" in found] == [
+            device
+        ]
+    assert "tablet" not in page(client, "?q=ada")
+    assert "laptop" not in page(client, "?q=grace")
 
 
 def test_the_list_costs_the_same_for_many(
