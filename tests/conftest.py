@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,10 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from jwt_auth.runtime import current
+
+# Proofs need a database that several processes share: see tests/proof.
+if os.environ.get("JWT_AUTH_TEST_PROOF") is None:
+    collect_ignore = ["proof"]
 
 # What is slow is measured elsewhere; a loaded machine fails no test.
 hypothesis.settings.register_profile("tests", deadline=None)

@@ -1,0 +1,43 @@
+"""The project under proof: a database that several processes share.
+
+``JWT_AUTH_TEST_DATABASE`` names the engine: ``sqlite`` (a file, in WAL mode), ``postgresql`` or
+``mariadb``. Processes that a proof starts get ``JWT_AUTH_PROOF_NAME``, the name of the database
+that the tests have made, and take it as their own.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.settings import *  # noqa: F403
+from tests.settings import DATABASES
+
+ENGINE = os.environ.get("JWT_AUTH_TEST_DATABASE", "sqlite")
+DATABASE: dict[str, Any] = DATABASES["default"]
+
+if ENGINE == "sqlite":
+    name = os.environ.get("JWT_AUTH_PROOF_NAME") or str(
+        Path(tempfile.gettempdir()) / f"jwt_auth_proof_{os.getpid()}.sqlite3"
+    )
+    DATABASE |= {
+        "NAME": name,
+        "TEST": {"NAME": name},
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        },
+    }
+else:
+    DATABASE["NAME"] = os.environ.get("JWT_AUTH_PROOF_NAME") or DATABASE["NAME"]
+    DATABASE["TEST"] = {"NAME": f"jwt_auth_proof_{os.getpid()}"}
+    DATABASE.setdefault("OPTIONS", {})
+
+level = os.environ.get("JWT_AUTH_PROOF_ISOLATION")
+if level and ENGINE == "postgresql":
+    from psycopg import IsolationLevel
+
+    DATABASE["OPTIONS"] |= {"isolation_level": IsolationLevel[level.replace(" ", "_")]}
+elif level:
+    DATABASE["OPTIONS"] |= {"isolation_level": level}
