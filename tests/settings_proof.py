@@ -34,6 +34,14 @@ else:
     DATABASE["TEST"] = {"NAME": f"jwt_auth_proof_{os.getpid()}"}
     DATABASE.setdefault("OPTIONS", {})
 
+# A second database, whatever the engine of the first.
+replica = str(Path(tempfile.gettempdir()) / f"jwt_auth_replica_{os.getpid()}.sqlite3")
+DATABASES["replica"] = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": replica,
+    "TEST": {"NAME": replica},
+}
+
 level = os.environ.get("JWT_AUTH_PROOF_ISOLATION")
 if level and ENGINE == "postgresql":
     from psycopg import IsolationLevel

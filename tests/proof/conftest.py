@@ -29,7 +29,7 @@ LEVELS: dict[str, list[Any]] = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give every proof a database whose commits are real."""
     for item in items:
-        if "tests/proof" in item.path.as_posix():
+        if "tests/proof" in item.path.as_posix() and item.get_closest_marker("django_db") is None:
             item.add_marker(pytest.mark.django_db(transaction=True))
 
 
