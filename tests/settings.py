@@ -19,6 +19,7 @@ INSTALLED_APPS = [
     "django.contrib.admin",
     "rest_framework",
     "jwt_auth",
+    "tests.child_users",
 ]
 MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",

@@ -3,5 +3,5 @@
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS as _APPS
 
-INSTALLED_APPS = [*_APPS, "tests.bare_users"]
+INSTALLED_APPS = [*(app for app in _APPS if app != "tests.child_users"), "tests.bare_users"]
 AUTH_USER_MODEL = "bare_users.User"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from io import StringIO
 from typing import Any
+from unittest import mock
 
 import pytest
+from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
 from django.core import serializers
+from django.core.management import call_command
 from django.db.models.signals import post_save, pre_save
 from django.test import TestCase
 from django.utils import timezone
@@ -18,6 +22,7 @@ from jwt_auth import sessions
 from jwt_auth.models import LoginSession, LoginSessionQuerySet
 from jwt_auth.runtime import current
 from jwt_auth.signals import session_ended
+from tests.child_users.models import Employee
 from tests.conftest import PASSWORD, JSONClient
 
 
@@ -52,12 +57,77 @@ def proxied(act: Callable[[User], None]) -> Callable[[User], None]:
     return lambda user: act(Proxy.objects.get(pk=user.pk))
 
 
+def change_by_hash(user: User) -> None:
+    """Store a hash that was made elsewhere."""
+    user.password = make_password("another")
+    user.save()
+
+
+def change_by_form(user: User) -> None:
+    """Change the password as the reset page does."""
+    form = SetPasswordForm(user, {"new_password1": LONG, "new_password2": LONG})
+    assert form.is_valid(), form.errors
+    form.save()
+
+
+def change_by_admin(user: User) -> None:
+    """Change the password as an administrator does."""
+    client = JSONClient()
+    client.force_login(User.objects.create_superuser("root", password=PASSWORD))
+    body = {"password1": LONG, "password2": LONG, "usable_password": "true"}
+    answer = client.post(f"/admin/auth/user/{user.pk}/password/", body)
+    assert answer.status_code == 302, answer.content
+
+
+def change_by_command(user: User) -> None:
+    """Change the password as somebody at the terminal does."""
+    with mock.patch("getpass.getpass", return_value=LONG):
+        call_command("changepassword", user.username, stdout=StringIO())
+
+
+def deactivate_in_admin(user: User) -> None:
+    """Deactivate as an administrator does."""
+    client = JSONClient()
+    client.force_login(User.objects.create_superuser("root", password=PASSWORD))
+    body = {"username": user.username, "date_joined_0": "2026-01-01", "date_joined_1": "12:00:00"}
+    answer = client.post(f"/admin/auth/user/{user.pk}/change/", body)
+    assert answer.status_code == 302, answer.content
+
+
+def as_employee(act: Callable[[Any], Any]) -> Callable[[User], Any]:
+    """Do *act* through a child model, in a table of its own."""
+
+    def acting(user: User) -> Any:
+        employee = Employee(user_ptr=user, badge="7")
+        employee.__dict__.update(
+            {name: value for name, value in user.__dict__.items() if name != "_state"}
+        )
+        employee.save_base(raw=True)
+        return act(Employee.objects.get(pk=user.pk))
+
+    return acting
+
+
+LONG = "a password that nobody guesses"
+
 ENDING: dict[str, tuple[Callable[[User], Any], str]] = {
     "deactivated": (deactivate, sessions.USER_INACTIVE),
     "deactivated by proxy": (proxied(deactivate), sessions.USER_INACTIVE),
     "password changed": (change_password, sessions.PASSWORD_CHANGED),
     "password changed alone": (change_password_alone, sessions.PASSWORD_CHANGED),
     "password changed by proxy": (proxied(change_password), sessions.PASSWORD_CHANGED),
+    "password changed by its hash": (change_by_hash, sessions.PASSWORD_CHANGED),
+    "password changed by the reset form": (change_by_form, sessions.PASSWORD_CHANGED),
+    "password changed in the admin": (change_by_admin, sessions.PASSWORD_CHANGED),
+    "password changed by the command": (change_by_command, sessions.PASSWORD_CHANGED),
+    "deactivated in the admin": (deactivate_in_admin, sessions.USER_INACTIVE),
+    "deactivated as a child": (as_employee(deactivate), sessions.USER_INACTIVE),
+    "password changed as a child": (as_employee(change_password), sessions.PASSWORD_CHANGED),
+    "deleted as a child": (as_employee(lambda user: user.delete()), sessions.USER_DELETED),
+    "deleted as children": (
+        as_employee(lambda user: Employee.objects.all().delete()),
+        sessions.USER_DELETED,
+    ),
     "deleted": (lambda user: user.delete(), sessions.USER_DELETED),
     "deleted by queryset": (lambda user: User.objects.all().delete(), sessions.USER_DELETED),
 }
@@ -275,3 +345,24 @@ def test_who_ended_a_session_tells_of_it(user: User, monkeypatch: pytest.MonkeyP
         assert sessions.end_all(user) == 1
     session_ended.disconnect(hear)
     assert told == [second.session_id]
+
+
+def test_a_row_made_again_under_the_same_key_inherits_nothing(
+    user: User, client: JSONClient
+) -> None:
+    pair, key = client.login().json(), user.pk
+    user.delete()
+    User.objects.create_user("ada", password=PASSWORD, pk=key)
+    assert client.whoami(pair["access_token"]).json()["code"] == "session_ended"
+    assert client.refresh(pair["refresh_token"]).json()["code"] == "session_ended"
+    new = client.login().json()
+    assert len(client.call("get", "/auth/sessions/", token=new["access_token"]).json()) == 1
+
+
+def test_a_change_in_bulk_is_found_at_the_next_refresh(user: User, client: JSONClient) -> None:
+    for change in ({"is_active": False}, {"password": make_password("another")}):
+        User.objects.update(is_active=True, password=make_password(PASSWORD))
+        pair = client.login().json()
+        User.objects.update(**change)
+        assert client.refresh(pair["refresh_token"]).json()["code"] == "session_ended"
+        assert client.whoami(pair["access_token"]).json()["code"] == "session_ended"

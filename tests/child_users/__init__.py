@@ -1,0 +1,1 @@
+"""A child of the user model, in a table of its own."""
