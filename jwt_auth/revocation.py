@@ -182,6 +182,7 @@ class _Reading:
         self.began = began
         self.began_at = began_at
         self.ended_since: set[UUID] = set()
+        self.claimed = False
         self.failed = False
         self.finished: Future[None] = Future()
         # Whoever gives up waiting cannot cancel it for the others.
@@ -238,16 +239,24 @@ class _DatabaseList:
 
     def wait(self, reading: _Reading | None) -> None:
         """Wait until *reading* has finished, or is late."""
-        if reading is not None:
-            with suppress(TimeoutError):
-                reading.finished.result(self._patience(reading))
+        if reading is None:
+            return
+        try:
+            reading.finished.result(self._patience(reading))
+        except TimeoutError:
+            if self._claim(reading):
+                self._read(reading)
 
     async def await_(self, reading: _Reading | None) -> None:
         """See wait()."""
-        if reading is not None:
-            with suppress(TimeoutError):
-                finished = asyncio.wrap_future(reading.finished)
-                await asyncio.wait_for(finished, self._patience(reading))
+        if reading is None:
+            return
+        try:
+            finished = asyncio.wrap_future(reading.finished)
+            await asyncio.wait_for(finished, self._patience(reading))
+        except TimeoutError:
+            if self._claim(reading):
+                await sync_to_async(self._read)(reading)
 
     def add(self, session_ids: Collection[UUID]) -> None:
         """Note sessions whose end is committed."""
@@ -301,7 +310,8 @@ class _DatabaseList:
                                 self._reader = None
                             return
                     continue
-                self._read(reading)
+                if self._claim(reading):
+                    self._read(reading)
                 # Django's own rule between requests: CONN_MAX_AGE.
                 connection.close_if_unusable_or_obsolete()
                 if self._reader is not readings:
@@ -311,6 +321,16 @@ class _DatabaseList:
             if connection.connection is not None:
                 # Django leaves a connection to a database in memory open.
                 connection.connection.close()
+
+    def _claim(self, reading: _Reading) -> bool:
+        """Take *reading* on: usually its thread does, or, where none runs, who waits for it.
+
+        A server that runs no threads but its own, as uWSGI without ``--enable-threads``,
+        would otherwise never have a list.
+        """
+        with self._lock:
+            claimed, reading.claimed = reading.claimed, True
+        return not claimed
 
     def _read(self, reading: _Reading) -> None:
         found: set[UUID] | None = None

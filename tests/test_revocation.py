@@ -221,6 +221,20 @@ def test_no_more_than_so_many_readers_hang(
     assert database.reads == revocation.MOST_READERS
 
 
+@both_paths
+def test_where_no_thread_runs_a_request_reads(
+    revocations: RevocationList,
+    database: Database,
+    check: Check,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(revocation.threading, "Thread", lambda **kwargs: SimpleNamespace(start=int))
+    session = uuid4()
+    database.ended = {session}
+    assert check(revocations, session) == "session_ended"
+    assert database.reads == 1
+
+
 def test_a_reader_that_nobody_asks_ends(
     revocations: RevocationList, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
