@@ -228,7 +228,7 @@ def test_where_no_thread_runs_a_request_reads(
     check: Check,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(revocation.threading, "Thread", lambda **kwargs: SimpleNamespace(start=int))
+    monkeypatch.setattr(revocation._DatabaseList, "_work", lambda one, readings: None)
     session = uuid4()
     database.ended = {session}
     assert check(revocations, session) == "session_ended"
