@@ -167,13 +167,13 @@ class _Reader:
                 "USE_TZ is off: the hour of a clock change would revive and kill sessions.",
                 "Set USE_TZ = True.",
             )
-        if not _has_secret_key():
+        has_secret_key = _has_secret_key()
+        if not has_secret_key:
             self._error(
                 "E012",
                 "SECRET_KEY is empty: the keys of refresh tokens are derived from it.",
                 "Set SECRET_KEY.",
             )
-            return None
         access_lifetime = self._duration(
             "ACCESS_TOKEN_LIFETIME", timedelta(minutes=5), least=timedelta(seconds=1)
         )
@@ -188,7 +188,7 @@ class _Reader:
         values: dict[str, Any] = {
             "issuer": self._optional_text("ISSUER"),
             "audience": self._audience(),
-            "ring": self._ring(),
+            "ring": self._ring() if has_secret_key else None,
             "access_lifetime": access_lifetime,
             "refresh_lifetime": self._optional_duration(
                 "REFRESH_TOKEN_LIFETIME", timedelta(days=14), least=timedelta(seconds=1)

@@ -297,5 +297,9 @@ assert run_checks(tags=["security"]) == []
 
 
 def test_an_empty_secret_key_is_said(settings: Any) -> None:
-    settings.SECRET_KEY = ""
-    assert [(one.id, one.is_error) for one in conf.read_settings()[1]] == [("jwt_auth.E012", True)]
+    settings.SECRET_KEY, settings.JWT_AUTH = "", {"ISSUER": 7}
+    problems = conf.read_settings()[1]
+    assert [(one.id, one.is_error) for one in problems] == [
+        ("jwt_auth.E012", True),
+        ("jwt_auth.E002", True),
+    ]
