@@ -8,7 +8,9 @@ is, every process reads it whole, once per ``REVOCATION_INTERVAL``; nothing is s
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -21,6 +23,7 @@ from typing import Protocol
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.core import mail
 from django.db import connections, router, transaction
 
 from jwt_auth.errors import SessionEnded, Unavailable
@@ -31,7 +34,9 @@ logger = logging.getLogger("jwt_auth")
 
 # A list longer than this is not read: requests then ask for their own session.
 LONGEST_LIST = 10_000
-# A database that hangs holds the thread that asks it; so many may hang at once.
+# A database that hangs holds the thread that asks it. When so many hang, further ones
+# are started at the greatest age of a list and no longer at the interval: the database
+# may be back, and their connections not know of it for hours.
 MOST_READERS = 8
 # A reader that nobody asks closes its connection and ends.
 IDLE_SECONDS = 10
@@ -125,8 +130,10 @@ class RevocationList:
         one = self._list()
         snapshot = one.fresh()
         if snapshot is None:
-            # In the thread of sync code, whose connection may be in a test's transaction.
-            await one.await_(await sync_to_async(one.renew)())
+            # Only the thread of a test knows of the transaction that is open there; for
+            # other reasons nobody has to wait for a thread.
+            renew = sync_to_async(one.renew) if _are_tests_running() else None
+            await one.await_(one.renew() if renew is None else await renew())
             snapshot = one.usable()
         _refuse_if(claims.session_id in snapshot.session_ids)
         if not snapshot.complete:
@@ -171,6 +178,7 @@ class _Snapshot:
 
     session_ids: set[UUID]
     complete: bool
+    number: int
     began: float
     began_at: datetime
 
@@ -178,7 +186,11 @@ class _Snapshot:
 class _Reading:
     """One attempt to read the list: when it began, and what ended since then."""
 
+    # Not the time: a test may have moved it back.
+    _numbers = itertools.count(1)
+
     def __init__(self, began: float, began_at: datetime) -> None:
+        self.number = next(self._numbers)
         self.began = began
         self.began_at = began_at
         self.ended_since: set[UUID] = set()
@@ -227,13 +239,16 @@ class _DatabaseList:
             return None
         with self._lock:
             newest, now = self._newest, time.monotonic()
-            if newest is not None and now - newest.began < self._rules.interval:
+            since = math.inf if newest is None else abs(now - newest.began)
+            if newest is not None and since < self._rules.interval:
                 if not newest.finished.done():
                     return newest
                 if newest.failed:
                     # One attempt per interval.
                     return None
-            if self.fresh() is not None or len(self._running) >= MOST_READERS:
+            if self.fresh() is not None:
+                return None
+            if len(self._running) >= MOST_READERS and since < self._rules.max_age:
                 return None
             return self._begin(_Reading(now, self._rules.clock()))
 
@@ -271,10 +286,11 @@ class _DatabaseList:
         # The monotonic clock stands still while a machine sleeps, and the wall clock
         # jumps: whichever says "old" is believed.
         by_wall = abs((self._rules.clock() - snapshot.began_at).total_seconds())
-        return max(time.monotonic() - snapshot.began, by_wall)
+        return max(abs(time.monotonic() - snapshot.began), by_wall)
 
     def _patience(self, reading: _Reading) -> float:
-        return max(0.0, reading.began + self._rules.interval - time.monotonic())
+        waited = abs(time.monotonic() - reading.began)
+        return max(0.0, self._rules.interval - waited)
 
     def _begin(self, reading: _Reading) -> _Reading:
         late = self._newest is not None and not self._newest.finished.done()
@@ -285,12 +301,23 @@ class _DatabaseList:
             logger.warning("The list of ended sessions is late; the old one serves meanwhile.")
         if self._reader is None or late:
             # Whoever hangs is left behind, and ends when its answer comes.
-            self._reader = SimpleQueue()
-            threading.Thread(
-                target=self._work, args=(self._reader,), name="jwt_auth.revocation", daemon=True
-            ).start()
-        self._reader.put(reading)
+            self._reader = self._start_reader()
+        if self._reader is not None:
+            self._reader.put(reading)
+        # Without a thread, whoever has waited in vain reads.
         return reading
+
+    def _start_reader(self) -> SimpleQueue[_Reading] | None:
+        readings: SimpleQueue[_Reading] = SimpleQueue()
+        thread = threading.Thread(
+            target=self._work, args=(readings,), name="jwt_auth.revocation", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            logger.exception("No thread could be started to read the list of ended sessions.")
+            return None
+        return readings
 
     def _work(self, readings: SimpleQueue[_Reading]) -> None:
         """Read whenever asked: the body of the reader's thread.
@@ -300,27 +327,40 @@ class _DatabaseList:
         """
         connection = connections[self.alias]
         try:
-            while True:
-                try:
-                    reading = readings.get(timeout=IDLE_SECONDS)
-                except Empty:
-                    with self._lock:
-                        if readings.empty():
-                            if self._reader is readings:
-                                self._reader = None
-                            return
+            while (reading := self._next(readings)) is not None:
+                if not self._claim(reading):
                     continue
-                if self._claim(reading):
-                    self._read(reading)
-                # Django's own rule between requests: CONN_MAX_AGE.
+                # Django's own rule between requests. Before the read and not after it:
+                # the check of a connection may hang like a read, and is waited for alike.
                 connection.close_if_unusable_or_obsolete()
+                self._read(reading)
+                if _is_due(connection.close_at):
+                    connection.close()
                 if self._reader is not readings:
                     return
+        except Exception:
+            logger.exception("The reader of the list of ended sessions failed.")
         finally:
+            with self._lock:
+                if self._reader is readings:
+                    self._reader = None
             connection.close()
             if connection.connection is not None:
                 # Django leaves a connection to a database in memory open.
                 connection.connection.close()
+
+    def _next(self, readings: SimpleQueue[_Reading]) -> _Reading | None:
+        """Wait for the next reading; `None` when nobody asks any more."""
+        try:
+            return readings.get(timeout=IDLE_SECONDS)
+        except Empty:
+            pass
+        with self._lock:
+            if not readings.empty():
+                return readings.get()
+            if self._reader is readings:
+                self._reader = None
+        return None
 
     def _claim(self, reading: _Reading) -> bool:
         """Take *reading* on: usually its thread does, or, where none runs, who waits for it.
@@ -361,12 +401,14 @@ class _DatabaseList:
             self._keep(reading, self._query())
 
     def _keep(self, reading: _Reading, found: set[UUID]) -> None:
-        if self._snapshot is not None and self._snapshot.began > reading.began:
+        if self._snapshot is not None and self._snapshot.number > reading.number:
             # It was overtaken by a read that began later.
             return
         complete = len(found) <= LONGEST_LIST
         session_ids = reading.ended_since | found if complete else reading.ended_since
-        self._snapshot = _Snapshot(session_ids, complete, reading.began, reading.began_at)
+        self._snapshot = _Snapshot(
+            session_ids, complete, reading.number, reading.began, reading.began_at
+        )
 
     def _query(self) -> set[UUID]:
         return self._rules.read(self.alias, self._rules.clock() - self._rules.window)
@@ -380,6 +422,17 @@ def ended_sessions(alias: str, since: datetime) -> set[UUID]:
     """
     ended = LoginSession.objects.using(alias).filter(revoked_at__gte=since)
     return set(ended.values_list("pk", flat=True)[: LONGEST_LIST + 1])
+
+
+def _is_due(close_at: float | None) -> bool:
+    # CONN_MAX_AGE; and a connection that stays would keep a test database from being
+    # dropped.
+    return _are_tests_running() or (close_at is not None and time.monotonic() >= close_at)
+
+
+def _are_tests_running() -> bool:
+    # What django.test.utils.setup_test_environment() leaves.
+    return hasattr(mail, "outbox")
 
 
 def _row(claims: VerifiedClaims) -> LoginSessionQuerySet:

@@ -87,8 +87,14 @@ def _revocations(settings: Settings) -> Revocations | None:
 
 
 def _revocation_window(settings: Settings) -> timedelta:
-    """How long an access token may outlive its session: its life as the policy bounds it."""
-    return settings.access_lifetime + settings.leeway + timedelta(seconds=LIFETIME_SLACK)
+    """How long after the end of its session an access token may still live.
+
+    Its life as the policy bounds it, and the grace: while the end waits for its
+    commit, a session that was just rotated still hands out access tokens, without an
+    UPDATE that would wait as well.
+    """
+    slack = timedelta(seconds=LIFETIME_SLACK)
+    return settings.access_lifetime + settings.leeway + slack + settings.refresh_grace
 
 
 def _policy(settings: Settings) -> Policy:

@@ -208,7 +208,7 @@ def end_all(
     Raises:
         Unavailable: the database failed.
     """
-    sessions = LoginSession.objects.on_primary().filter(user_id=user.pk)
+    sessions = LoginSession.objects.on_primary().filter(user=user)
     if except_session is not None:
         sessions = sessions.exclude(pk=except_session)
     return _end(sessions, reason, request)
@@ -268,7 +268,7 @@ def end_with_another_password(user: Any) -> int:
     Raises:
         Unavailable: the database failed.
     """
-    sessions = LoginSession.objects.on_primary().filter(user_id=user.pk)
+    sessions = LoginSession.objects.on_primary().filter(user=user)
     same_password = current().password_marks.condition(getattr(user, "password", None))
     return _end(sessions.exclude(same_password), PASSWORD_CHANGED)
 
@@ -280,7 +280,7 @@ def note_rehash(user: Any, old_hash: str) -> None:
         Unavailable: the database failed.
     """
     marks = current().password_marks
-    sessions = LoginSession.objects.on_primary().filter(user_id=user.pk)
+    sessions = LoginSession.objects.on_primary().filter(user=user)
     with database_answers():
         sessions.filter(marks.condition(old_hash)).update(
             password_mark=marks.after_rehash(old_hash, user)
@@ -295,7 +295,7 @@ def forget_user(user: Any) -> None:
     """
     end_all(user, reason=USER_DELETED)
     with database_answers():
-        LoginSession.objects.on_primary().filter(user_id=user.pk).update(
+        LoginSession.objects.on_primary().filter(user=user).update(
             device="", ip=None, user_agent=""
         )
 
@@ -397,7 +397,7 @@ def _revoke_as_read(
 
 def _note_ended(sessions: Collection[LoginSession]) -> None:
     revocations = current().authenticator.revocations
-    if revocations is not None:
+    if revocations is not None and sessions:
         revocations.note([session.pk for session in sessions])
 
 
@@ -422,10 +422,13 @@ def _end_the_least_used(
     # Logged where it fails. The login is good all the same, and the next one ends them.
     with suppress(Unavailable):
         sessions = LoginSession.objects.on_primary().filter(user=newest.user)
-        others = sessions.live(now, idle_limit).exclude(pk=newest.pk)
         with database_answers():
-            by_use = others.order_by("-rotated_at", "-created_at", "pk")
-            too_many = list(by_use.values_list("pk", flat=True)[limit - 1 : limit - 1 + BATCH])
+            live = sessions.live(now, idle_limit).exclude(pk=newest.pk)
+            by_use = live.order_by("-rotated_at", "-created_at", "pk")
+            others = list(by_use.values_list("pk", "rotated_at")[: limit + BATCH])
+        # Of two logins at once the earlier one is ended, by the later one alone.
+        newer = sum(rotated_at > newest.rotated_at for _, rotated_at in others)
+        too_many = [pk for pk, _ in others[max(limit - 1, newer) :]]
         if too_many:
             _end(sessions.filter(pk__in=too_many), TOO_MANY)
 
@@ -436,11 +439,13 @@ def _end(
     request: Any = None,
     progress: Callable[[int], object] | None = None,
 ) -> int:
-    now = current().clock()
     live = sessions.filter(revoked_at__isnull=True).select_related("user").order_by("pk")
     last, count = UUID(int=0), 0
     # In batches: one user may have more sessions than a statement takes parameters.
     while True:
+        # The time of this batch: a session that is said to have ended long ago, when
+        # the run began, would fall out of the list before its access tokens expire.
+        now = current().clock()
         with database_answers():
             found = list(live.filter(pk__gt=last)[:BATCH])
             ended = _end_batch(sessions, found, reason, now) if found else []

@@ -107,3 +107,9 @@ def test_without_sessions_the_page_still_opens(
     settings.JWT_AUTH = {"REFRESH_TOKEN_LIFETIME": None}
     for state in ("", "?state=live", "?state=expired"):
         page(admin, state)
+
+
+@pytest.mark.parametrize("query", ["?password_mark__startswith=a", "?claims__tenant=blue"])
+def test_the_query_string_tells_nothing_secret(admin: JSONClient, user: User, query: str) -> None:
+    sessions.start(user, claims={"tenant": "blue"})
+    assert admin.get(f"{LIST}{query}").status_code in {302, 400}

@@ -69,7 +69,7 @@ class TestPurge:
     def test_what_the_list_may_name_stays_whatever_is_asked(self, clock: Clock) -> None:
         assert run("jwt_auth_purge", "--keep-days", "0").startswith("4")
         assert left() == ["just ended", "living"]
-        clock.move(minutes=6)
+        clock.move(minutes=8)
         assert sessions.purge(kept=timedelta(0)) == 0
         clock.move(seconds=1)
         assert sessions.purge(kept=timedelta(0)) == 1
@@ -77,8 +77,9 @@ class TestPurge:
 
     def test_days_are_kept(self) -> None:
         assert run("jwt_auth_purge", "--keep-days", "30").startswith("0")
-        with pytest.raises(CommandError):
-            run("jwt_auth_purge", "--keep-days", "-1")
+        for wrong in ("-1", "999999", "nan"):
+            with pytest.raises(CommandError):
+                run("jwt_auth_purge", "--keep-days", wrong)
 
     def test_a_purged_session_is_over_for_its_refresh_token(self, user: User) -> None:
         pair = sessions.start(user)
@@ -235,3 +236,17 @@ class TestTheLimit:
         settings.JWT_AUTH = {**settings.JWT_AUTH, "ROLES": None}
         monkeypatch.setattr("django.db.models.query.QuerySet._fetch_all", fail)
         assert sessions.start(user).refresh_token
+
+    def test_of_two_logins_at_once_the_later_one_stays(
+        self, clock: Clock, user: User, settings: Any
+    ) -> None:
+        settings.JWT_AUTH = {"MAX_SESSIONS_PER_USER": 1}
+        pair = sessions.start(user)
+        newest = LoginSession.objects.get(pk=pair.session_id)
+        clock.move(seconds=1)
+        other = sessions.start(user)
+        LoginSession.objects.filter(pk=pair.session_id).update(revoked_at=None)
+        # The earlier login looks again, and sees the later one.
+        limit = timedelta(days=14)
+        sessions._end_the_least_used(newest, 1, limit, timezone.now())
+        assert other.session_id in self.live()

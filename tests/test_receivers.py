@@ -22,7 +22,7 @@ from jwt_auth import sessions
 from jwt_auth.models import LoginSession, LoginSessionQuerySet
 from jwt_auth.runtime import current
 from jwt_auth.signals import session_ended
-from tests.child_users.models import Employee
+from tests.child_users.models import Employee, Partner
 from tests.conftest import PASSWORD, JSONClient
 
 
@@ -108,6 +108,20 @@ def as_employee(act: Callable[[Any], Any]) -> Callable[[User], Any]:
     return acting
 
 
+def as_partner(act: Callable[[Any], Any]) -> Callable[[User], Any]:
+    """Do *act* through a child model that has a key of its own."""
+
+    def acting(user: User) -> Any:
+        partner = Partner(user=user, code=f"p{user.pk}")
+        partner.__dict__.update(
+            {name: value for name, value in user.__dict__.items() if name != "_state"}
+        )
+        partner.save_base(raw=True)
+        return act(Partner.objects.get(code=partner.code))
+
+    return acting
+
+
 LONG = "a password that nobody guesses"
 
 ENDING: dict[str, tuple[Callable[[User], Any], str]] = {
@@ -124,6 +138,15 @@ ENDING: dict[str, tuple[Callable[[User], Any], str]] = {
     "deactivated as a child": (as_employee(deactivate), sessions.USER_INACTIVE),
     "password changed as a child": (as_employee(change_password), sessions.PASSWORD_CHANGED),
     "deleted as a child": (as_employee(lambda user: user.delete()), sessions.USER_DELETED),
+    "deactivated under another key": (as_partner(deactivate), sessions.USER_INACTIVE),
+    "password changed under another key": (
+        as_partner(change_password),
+        sessions.PASSWORD_CHANGED,
+    ),
+    "deleted under another key": (
+        as_partner(lambda user: user.delete()),
+        sessions.USER_DELETED,
+    ),
     "deleted as children": (
         as_employee(lambda user: Employee.objects.all().delete()),
         sessions.USER_DELETED,

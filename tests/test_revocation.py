@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import time_machine
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.db import OperationalError, transaction
@@ -27,7 +28,7 @@ from jwt_auth.runtime import current
 from tests.conftest import Clock, JSONClient
 
 INTERVAL = 0.2
-WINDOW = timedelta(minutes=6)
+WINDOW = timedelta(minutes=8)
 
 
 class Database:
@@ -235,6 +236,65 @@ def test_where_no_thread_runs_a_request_reads(
     assert database.reads == 1
 
 
+def test_a_thread_that_cannot_be_started_is_no_500(
+    revocations: RevocationList, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = uuid4()
+    database.ended = {session}
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert sync_check(revocations, session) == "session_ended"
+    time.sleep(INTERVAL)
+    assert sync_check(revocations, session) == "session_ended"
+    assert revocations._lists["default"]._running == []
+
+
+def test_a_reader_that_fails_is_replaced(
+    revocations: RevocationList, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = revocations._list()
+    with monkeypatch.context() as patch:
+        patch.setattr(one, "_read", lambda reading: 1 / 0)
+        assert sync_check(revocations, uuid4()) == "unavailable"
+    time.sleep(0.05)
+    assert one._reader is None
+    session = uuid4()
+    database.ended = {session}
+    assert sync_check(revocations, session) == "session_ended"
+
+
+def test_when_all_readers_hang_another_is_tried_later(database: Database) -> None:
+    one = RevocationList(
+        interval=timedelta(seconds=0.01),
+        max_age=timedelta(seconds=0.5),
+        window=WINDOW,
+        clock=timezone.now,
+        read=database.read,
+    )
+    database.hold = threading.Event()
+    while database.reads < revocation.MOST_READERS:
+        assert sync_check(one, uuid4()) == "unavailable"
+    # The database is back, and the connections that hang do not know of it.
+    hold, database.hold = database.hold, None
+    assert sync_check(one, uuid4()) == "unavailable"
+    time.sleep(0.5)
+    assert sync_check(one, uuid4()) == "good"
+    hold.set()
+
+
+def test_a_frozen_clock_leaves_nothing_behind(
+    revocations: RevocationList, database: Database
+) -> None:
+    with time_machine.travel(datetime(2099, 1, 1, tzinfo=UTC), tick=False):
+        assert sync_check(revocations, uuid4()) == "good"
+    session = uuid4()
+    database.ended = {session}
+    assert sync_check(revocations, session) == "session_ended"
+
+
 def test_a_reader_that_nobody_asks_ends(
     revocations: RevocationList, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +363,7 @@ class TestWithRows:
     def test_the_window(self, user: User, clock: Clock) -> None:
         pairs = [sessions.start(user) for _ in range(3)]
         sessions.end(pairs[0].session_id)  # type: ignore[arg-type]
-        clock.move(minutes=6)
+        clock.move(minutes=8)
         sessions.end(pairs[1].session_id)  # type: ignore[arg-type]
         since = timezone.now() - WINDOW
         assert ended_sessions("default", since) == {pairs[0].session_id, pairs[1].session_id}

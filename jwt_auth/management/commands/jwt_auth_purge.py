@@ -11,6 +11,9 @@ from jwt_auth import sessions
 from jwt_auth.errors import Unavailable
 from jwt_auth.management.progress import ProgressBar
 
+# A hundred years: beyond, there may be no such date.
+MOST_DAYS = 36_500
+
 
 class Command(BaseCommand):
     """Deletes in small batches, beside live traffic; may be stopped and run again."""
@@ -28,8 +31,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, keep_days: float, **options: Any) -> None:
         """Purge."""
-        if not 0 <= keep_days <= timedelta.max.days:
-            raise CommandError("--keep-days is a number of days, not below 0.")
+        if not 0 <= keep_days <= MOST_DAYS:
+            raise CommandError(f"--keep-days is a number from 0 to {MOST_DAYS}.")
         bar = ProgressBar(self.stdout)
         try:
             deleted = sessions.purge(
