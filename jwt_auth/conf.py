@@ -78,7 +78,10 @@ _KEY_FILE_ENDINGS = (".pem", ".key", ".pub", ".der", ".crt", ".cer", ".jwk", ".j
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with the settings. `id` ends in E… (error) or W… (warning)."""
+    """One thing wrong with the settings. `id` ends in E… (error) or W… (warning).
+
+    With `deploy` it is wrong in production alone: ``check --deploy`` tells.
+    """
 
     id: str
     message: str
@@ -87,8 +90,13 @@ class Problem:
 
     @property
     def is_error(self) -> bool:
-        """Whether the app cannot work like this."""
+        """Whether it is more than a warning."""
         return self.id.startswith("jwt_auth.E")
+
+    @property
+    def is_fatal(self) -> bool:
+        """Whether the app cannot work like this."""
+        return self.is_error and not self.deploy
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +133,7 @@ def load_settings() -> Settings:
     """
     settings, problems = read_settings()
     if settings is None:
-        errors = [f"{one.message} {one.hint}" for one in problems if one.is_error]
+        errors = [f"{one.message} {one.hint}" for one in problems if one.is_fatal]
         raise ImproperlyConfigured("JWT_AUTH: " + " | ".join(errors))
     return settings
 
@@ -134,7 +142,7 @@ def read_settings() -> tuple[Settings | None, list[Problem]]:
     """Return the settings (`None` if one has an error) and every problem found."""
     reader = _Reader()
     settings = reader.read()
-    if any(problem.is_error for problem in reader.problems):
+    if any(problem.is_fatal for problem in reader.problems):
         return None, reader.problems
     return settings, reader.problems
 
@@ -391,13 +399,21 @@ class _Reader:
                     f"Set SIGNING_KEY to a private key for {algorithm}.",
                 )
                 return None
+            if django_settings.SECRET_KEY.startswith("django-insecure-"):
+                self._error(
+                    "E013",
+                    "Access tokens are signed with a key derived from a SECRET_KEY that begins "
+                    "with 'django-insecure-'.",
+                    "Set SECRET_KEY to a secret value, or JWT_AUTH['SIGNING_KEY'].",
+                    deploy=True,
+                )
             self._warning(
                 "W001",
                 "Access tokens are signed with a key derived from SECRET_KEY.",
                 "Set JWT_AUTH['SIGNING_KEY'] to a key of its own.",
                 deploy=True,
             )
-            signing, *fallbacks = derived_signing_keys(algorithm or "HS256")
+            signing, *fallbacks = derived_signing_keys(_hmac_algorithm(algorithm))
             return self._unique(signing, [*fallbacks, *verifying])
         key = self._key("SIGNING_KEY", form, algorithm, private=True)
         if key is None:
@@ -429,6 +445,10 @@ class _Reader:
             "a list of keys",
         )
         for position, form in enumerate(forms):
+            if form is None:
+                # As for SIGNING_KEY: the step from or to a key of its own.
+                yield from derived_signing_keys(_hmac_algorithm(algorithm))
+                continue
             key = self._key(f"VERIFYING_KEYS[{position}]", form, algorithm, private=False)
             if key is not None:
                 yield key
@@ -448,6 +468,8 @@ class _Reader:
                 "Write pathlib.Path(…) around it.",
             )
             return None
+        if isinstance(form, Path):
+            self._permissions(name, form)
         try:
             return load_key(form, algorithm, private=private)
         except MissingExtra as error:
@@ -459,6 +481,20 @@ class _Reader:
                 "See `openssl genpkey`, or secrets.token_urlsafe(64) for a secret.",
             )
         return None
+
+    def _permissions(self, name: str, path: Path) -> None:
+        try:
+            mode = path.stat().st_mode
+        except (OSError, ValueError):
+            # Said when the key is loaded.
+            return
+        # A public key may be read by anybody, and other systems have no such bits.
+        if os.name == "posix" and mode & 0o077 and b"PUBLIC KEY" not in path.read_bytes():
+            self._warning(
+                "W005",
+                f"{name}: the key file can be read by others than its owner.",
+                "chmod 600 it.",
+            )
 
     def _unique(self, signing: Key, others: Sequence[Key]) -> KeyRing:
         seen = {signing.kid}
@@ -472,11 +508,15 @@ class _Reader:
             seen.add(key.kid)
         return KeyRing(signing, others)
 
-    def _error(self, number: str, message: str, hint: str) -> None:
-        self.problems.append(Problem(f"jwt_auth.{number}", message, hint))
+    def _error(self, number: str, message: str, hint: str, *, deploy: bool = False) -> None:
+        self.problems.append(Problem(f"jwt_auth.{number}", message, hint, deploy=deploy))
 
     def _warning(self, number: str, message: str, hint: str, *, deploy: bool = False) -> None:
         self.problems.append(Problem(f"jwt_auth.{number}", message, hint, deploy=deploy))
+
+
+def _hmac_algorithm(algorithm: str | None) -> str:
+    return algorithm if algorithm in SECRET_LENGTHS else "HS256"
 
 
 def derived_signing_keys(algorithm: str) -> list[Key]:

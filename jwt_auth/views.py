@@ -8,7 +8,10 @@ cookie.
 from __future__ import annotations
 
 import codecs
+import hashlib
+import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from uuid import UUID
@@ -18,7 +21,10 @@ from django.core.exceptions import SuspiciousOperation
 from django.db import connections, transaction
 from django.http import Http404, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
+from django.urls import reverse
+from django.utils.cache import get_conditional_response
 from django.utils.decorators import method_decorator
+from django.utils.http import quote_etag
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from rest_framework.exceptions import (
     APIException,
@@ -47,6 +53,8 @@ from jwt_auth.transports import bearer_token
 
 # Much shorter than the time for which an old key goes on verifying.
 KEYS_MAX_AGE = 300
+
+_ORIGIN = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 
 _MISSING = {"refresh_token": ["This field is required."]}
 
@@ -115,8 +123,8 @@ class _View(APIView):
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)
-        ok = response.status_code == 200
-        response["Cache-Control"] = self.cache_control if ok else "no-store"
+        is_good = response.status_code in {200, 304}
+        response["Cache-Control"] = self.cache_control if is_good else "no-store"
         return response
 
 
@@ -295,14 +303,61 @@ class SessionDetailView(_SessionView):
         return Response(status=204)
 
 
-class JWKSView(_View):
-    """``GET``: the public keys that verify our access tokens (RFC 7517 section 5)."""
+class _PublishedView(_View):
+    """A document that anybody may read and keep, with an ``ETag`` (RFC 9110 section 8.8.3)."""
 
     cache_control = f"public, max-age={KEYS_MAX_AGE}"
 
-    def get(self, request: Request) -> Response:
-        """Answer 200; with HMAC keys alone the list is empty."""
-        return Response(current().settings.ring.public_jwks())
+    def publish(self, request: Request, document: Any) -> Any:
+        """Answer 200 with *document*, or 304 to who has it."""
+        text = json.dumps(document, sort_keys=True).encode()
+        etag = quote_etag(hashlib.sha256(text).hexdigest()[:32])
+        response = Response(document, headers={"ETag": etag})
+        return get_conditional_response(request._request, etag=etag, response=response)
+
+
+class JWKSView(_PublishedView):
+    """``GET``: the public keys that verify our access tokens (RFC 7517 section 5)."""
+
+    def get(self, request: Request) -> Any:
+        """Answer 200 or 304; with HMAC keys alone the list is empty."""
+        return self.publish(request, current().settings.ring.public_jwks())
+
+
+class MetadataView(_PublishedView):
+    """``GET``: where an issuer's keys are (RFC 8414 section 3).
+
+    There to lead verifiers to the keys. No grant and no response type is offered:
+    the login is a first party's, not OAuth's token endpoint.
+    """
+
+    def get(self, request: Request) -> Any:
+        """Answer 200 or 304; 404 unless ``ISSUER`` is an https URL without a path."""
+        issuer = current().settings.issuer
+        if issuer is None or not _is_origin(issuer):
+            raise Http404
+        return self.publish(
+            request,
+            {
+                "issuer": issuer,
+                # From the settings and never from the request's Host.
+                "jwks_uri": issuer + reverse(f"{_namespace(request)}:jwks"),
+                "grant_types_supported": [],
+                "response_types_supported": [],
+            },
+        )
+
+
+def _namespace(request: Request) -> str:
+    match = request._request.resolver_match
+    assert match is not None  # noqa: S101
+    return match.namespace
+
+
+def _is_origin(issuer: str) -> bool:
+    # RFC 8414 section 2: https, "with no query or fragment components". A path would
+    # put the document elsewhere (section 3.1).
+    return _ORIGIN.fullmatch(issuer) is not None
 
 
 def _claims(request: Request) -> VerifiedClaims:

@@ -296,6 +296,26 @@ assert run_checks(tags=["security"]) == []
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_secret_key_of_startproject_is_an_error_in_production(settings: Any) -> None:
+    settings.SECRET_KEY = "django-insecure-0123456789abcdefghijklmnopqrstuvwxyz-0123456789"
+    found = {one.id for one in conf.read_settings()[1] if one.deploy}
+    assert found == {"jwt_auth.E013", "jwt_auth.W001"}
+    assert conf.load_settings().ring
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET}
+    assert conf.read_settings()[1] == []
+
+
+def test_a_key_file_that_others_can_read_is_a_warning(settings: Any, tmp_path: Path) -> None:
+    private, public = tmp_path / "key.pem", tmp_path / "public.pem"
+    private.write_bytes(private_pem("P-256"))
+    public.write_bytes(public_pem(private_pem("P-384")))
+    public.chmod(0o644)
+    both = {"SIGNING_KEY": private, "VERIFYING_KEYS": [public]}
+    for mode, ids in ((0o600, []), (0o640, ["W005"]), (0o604, ["W005"])):
+        private.chmod(mode)
+        assert [one[0] for one in problems(both, settings)] == ids
+
+
 def test_an_empty_secret_key_is_said(settings: Any) -> None:
     settings.SECRET_KEY, settings.JWT_AUTH = "", {"ISSUER": 7}
     problems = conf.read_settings()[1]
