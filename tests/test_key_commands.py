@@ -1,0 +1,139 @@
+"""``jwt_auth_generate_key`` and ``jwt_auth_inspect``."""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+
+from jwt_auth import sessions
+from jwt_auth.models import LoginSession
+from jwt_auth.runtime import current
+from jwt_auth.tokens.keys import ALGORITHMS, load_key
+from tests.attacks.forge import b64, hs256
+from tests.conftest import Clock, JSONClient
+
+
+def run(name: str, *arguments: str) -> str:
+    """Run a command; return what it prints."""
+    output = io.StringIO()
+    call_command(name, *arguments, stdout=output)
+    return output.getvalue()
+
+
+class TestGenerate:
+    """A new key in a file."""
+
+    @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+    def test_the_file_is_a_key_that_signs(
+        self, algorithm: str, tmp_path: Path, user: User, client: JSONClient, settings: Any
+    ) -> None:
+        path = tmp_path / "key"
+        shown = run("jwt_auth_generate_key", "--algorithm", algorithm, "--output", str(path))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        key = load_key(path, algorithm, private=True)
+        assert f"({algorithm}, kid {key.kid})" in shown
+        assert path.read_text().strip() not in shown
+        # The last line of settings, as it is printed.
+        also = {"ALGORITHM": algorithm} if f'"ALGORITHM": "{algorithm}"' in shown else {}
+        settings.JWT_AUTH = {**also, "SIGNING_KEY": path}
+        assert current().settings.ring.signing.algorithm == algorithm
+        assert client.whoami(client.login().json()["access_token"]).status_code == 200
+
+    def test_it_has_a_name_of_its_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for _ in range(2):
+            run("jwt_auth_generate_key", "--algorithm", "ES256")
+        names = [path.name for path in tmp_path.iterdir()]
+        assert len(names) == 2
+        assert all(re.fullmatch(r"jwt_auth-ES256-[\w-]{8}\.pem", name) for name in names)
+
+    def test_nothing_is_overwritten(self, tmp_path: Path) -> None:
+        path = tmp_path / "key.pem"
+        path.write_text("mine")
+        with pytest.raises(CommandError, match="not overwritten"):
+            run("jwt_auth_generate_key", "--algorithm", "ES256", "--output", str(path))
+        assert path.read_text() == "mine"
+        missing = str(tmp_path / "nowhere" / "key.pem")
+        with pytest.raises(CommandError, match="cannot be written"):
+            run("jwt_auth_generate_key", "--algorithm", "ES256", "--output", missing)
+
+    def test_none_is_no_algorithm(self) -> None:
+        with pytest.raises(CommandError):
+            run("jwt_auth_generate_key", "--algorithm", "none")
+
+
+class TestInspect:
+    """What a token is, and why it would be refused."""
+
+    def test_a_good_one(self, user: User, clock: Clock) -> None:
+        pair = sessions.start(user)
+        shown = run("jwt_auth_inspect", pair.access_token)
+        assert "alg: 'HS256'" in shown
+        assert f"sid: '{pair.session_id}'" in shown
+        assert "exp: 1803902700  (2027-03-01 12:05:00 UTC)" in shown
+        assert "accepted until (2027-03-01 12:05:00 UTC)" in shown
+        assert pair.access_token.split(".")[2] not in shown
+
+    def test_why_it_would_be_refused(self, user: User, clock: Clock, settings: Any) -> None:
+        pair = sessions.start(user)
+        head, claims, signature = pair.access_token.split(".")
+        flipped = ("B" if signature[0] == "A" else "A") + signature[1:]
+        forged = hs256().token({"sub": "\x1b[31m1", "exp": 1e308, "x": "y" * 500})
+        for raw, reason in {
+            f"{head}.{claims}.{flipped}": "token_not_valid (the signature does not match)",
+            forged: "token_not_valid (no key of this kid and alg)",
+            "a.b.c": "not strict JSON in base64url",
+            "x": "Not a compact JWS: it has 1 parts",
+        }.items():
+            shown = run("jwt_auth_inspect", raw)
+            assert reason in shown
+            assert "\x1b" not in shown
+            assert all(len(line) < 250 for line in shown.splitlines())
+        clock.move(minutes=5)
+        assert "token_expired (past its exp)" in run("jwt_auth_inspect", pair.access_token)
+        sessions.end_all(user)
+        clock.move(minutes=-5)
+        assert "session_ended (revoked)" in run("jwt_auth_inspect", pair.access_token)
+
+    def test_a_refresh_token(self, user: User, clock: Clock) -> None:
+        pair = sessions.start(user)
+        raw = pair.refresh_token or ""
+        shown = run("jwt_auth_inspect", raw)
+        assert "genuine refresh token of generation 0" in shown
+        assert "lives until 2027-03-15 12:00:00 UTC" in shown
+        assert "refresh_not_valid" in run("jwt_auth_inspect", raw[:-1])
+        clock.move(days=15)
+        assert "has run out" in run("jwt_auth_inspect", raw)
+        sessions.end_all(user)
+        assert "was ended 2027-03-16 12:00:00 UTC: logout_all" in run("jwt_auth_inspect", raw)
+        LoginSession.objects.all().delete()
+        assert "not in the database" in run("jwt_auth_inspect", raw)
+
+    def test_a_token_from_standard_input(self, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{sessions.start(user).access_token}\n"))
+        assert "accepted" in run("jwt_auth_inspect", "-")
+
+    def test_a_failing_database(
+        self, user: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*args: Any) -> None:
+            raise OperationalError("gone away")
+
+        pair = sessions.start(user)
+        monkeypatch.setattr("django.db.models.query.QuerySet._fetch_all", fail)
+        assert "cannot be judged" in run("jwt_auth_inspect", pair.access_token)
+        assert "cannot be judged" in run("jwt_auth_inspect", pair.refresh_token or "")
+
+    def test_deep_and_hostile_headers(self) -> None:
+        deep = b64(b'{"a":' * 2000 + b"1" + b"}" * 2000)
+        assert "not strict JSON" in run("jwt_auth_inspect", f"{deep}.{deep}.x")
