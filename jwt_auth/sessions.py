@@ -244,7 +244,9 @@ def purge(*, kept: timedelta = KEPT, progress: Callable[[float, int], object] | 
     before = runtime.clock() - max(kept, runtime.revocation_window)
     table = LoginSession.objects.on_primary()
     over = table.over(before, runtime.settings.refresh_lifetime)
-    last, deleted = UUID(int=0), 0
+    last, deleted, done = UUID(int=0), 0, 0
+    with database_answers():
+        total = 0 if progress is None else table.count()
     while True:
         with database_answers():
             walked = list(
@@ -256,10 +258,9 @@ def purge(*, kept: timedelta = KEPT, progress: Callable[[float, int], object] | 
                 deleted += over.filter(pk__in=ended).delete()[0] if ended else 0
         if len(walked) < BATCH:
             return deleted
-        last = walked[-1]
+        last, done = walked[-1], done + len(walked)
         if progress is not None:
-            # Ids are random, so that a place among them is a share of the table.
-            progress(last.int / 2**128, deleted)
+            progress(min(1.0, done / total) if total else 1.0, deleted)
 
 
 def end_with_another_password(user: Any) -> int:

@@ -5,8 +5,10 @@
 that the tests have made, and take it as their own.
 """
 
+import json
 import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,12 @@ else:
     DATABASE["NAME"] = os.environ.get("JWT_AUTH_PROOF_NAME") or DATABASE["NAME"]
     DATABASE["TEST"] = {"NAME": f"jwt_auth_proof_{os.getpid()}"}
     DATABASE.setdefault("OPTIONS", {})
+
+# What a server of another deployment has in its settings, as JSON.
+globals().update(json.loads(os.environ.get("JWT_AUTH_PROOF_SETTINGS", "{}")))
+if "JWT_AUTH_PROOF_GRACE" in os.environ:
+    grace = timedelta(seconds=float(os.environ["JWT_AUTH_PROOF_GRACE"]))
+    JWT_AUTH = {**globals().get("JWT_AUTH", {}), "REFRESH_GRACE": grace}
 
 # A second database, whatever the engine of the first.
 replica = str(Path(tempfile.gettempdir()) / f"jwt_auth_replica_{os.getpid()}.sqlite3")

@@ -94,7 +94,7 @@ class TestPurge:
         assert sessions.purge(progress=lambda share, count: seen.append((share, count))) == 3
         assert len(seen) == 3
         assert seen == sorted(seen)
-        assert all(0 < share < 1 for share, _ in seen)
+        assert [share for share, _ in seen] == [2 / 6, 4 / 6, 1]
 
     def test_a_bar_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sessions, "BATCH", 2)
