@@ -51,6 +51,11 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
             over |= models.Q(rotated_at__lt=before - idle_limit)
         return self.filter(over)
 
+    def lasting(self, since: datetime, idle_limit: timedelta | None) -> LoginSessionQuerySet:
+        """Sessions that had not run out *since* then; whether they were ended is not asked."""
+        lasting = self.filter(expires_at__gte=since)
+        return lasting if idle_limit is None else lasting.filter(rotated_at__gte=since - idle_limit)
+
     def rotate(self, session: LoginSession, **values: Any) -> bool:
         """Write *values* if the row is as *session* was read. Tell whether it was."""
         return (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import is_password_usable
-from django.db import models
+from django.db import models, router, transaction
 from django.db.models.signals import post_save, pre_delete, pre_save
 
 from jwt_auth import sessions
+from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
 from jwt_auth.users import is_active
 
@@ -21,11 +23,13 @@ def connect() -> None:
     """Connect the receivers. Called once, when all models are loaded."""
     pre_save.connect(user_about_to_be_saved, dispatch_uid="jwt_auth.user_about_to_be_saved")
     post_save.connect(user_saved, dispatch_uid="jwt_auth.user_saved")
-    # By sender, for each user model and its children: a receiver of every model's
+    # By sender, for the user model and its proxies: a receiver of every model's
     # pre_delete would make Django load rows that it can delete by one statement.
     user_model = get_user_model()
     for model in apps.get_models(include_auto_created=True):
-        if issubclass(model, user_model):
+        # Not for children in tables of their own: with one of those the user is
+        # deleted as well and has a signal of its own, or stays.
+        if model._meta.concrete_model is user_model._meta.concrete_model:
             pre_delete.connect(
                 user_deleted,
                 sender=model,
@@ -46,7 +50,7 @@ def user_about_to_be_saved(
     Afterwards would be too late: a refresh between the two would find another
     password. Sessions that were opened under an older password stay what they are.
     """
-    if raw or not _is_rehash(instance, update_fields) or not _sessions_are_ours():
+    if raw or not _is_rehash(instance, update_fields) or not _sessions_are_ours(using):
         return
     stored = sender._base_manager.using(using).filter(pk=instance.pk)
     for old_hash in stored.values_list("password", flat=True):
@@ -58,6 +62,7 @@ def user_saved(
     created: bool,
     raw: bool,
     update_fields: frozenset[str] | None,
+    using: str,
     **kwargs: Any,
 ) -> None:
     """End the sessions that a saved user may no longer have.
@@ -70,24 +75,43 @@ def user_saved(
         return
     if update_fields is not None and _REVEALING.isdisjoint(update_fields):
         return
-    if _is_rehash(instance, update_fields) or not _sessions_are_ours():
+    if not _sessions_are_ours(using):
         return
-    if not is_active(instance):
-        sessions.end_all(instance, reason=sessions.USER_INACTIVE)
+    if _is_rehash(instance, update_fields):
+        # Said once: what is stored later by the same fields is another password.
+        instance.__dict__.pop("_password", None)
+    elif not is_active(instance):
+        _now_and_after_commit(
+            using, lambda: sessions.end_all(instance, reason=sessions.USER_INACTIVE)
+        )
     else:
         sessions.end_with_another_password(instance)
 
 
-def user_deleted(instance: models.Model, **kwargs: Any) -> None:
+def user_deleted(instance: models.Model, using: str, **kwargs: Any) -> None:
     """End the sessions of a user about to be deleted. Their rows stay, without a user."""
-    if _sessions_are_ours():
+    if _sessions_are_ours(using):
         sessions.forget_user(instance)
+        # A login may have come in between, and lost its user with the others.
+        transaction.on_commit(sessions.end_of_nobody, using=using, robust=True)
 
 
-def _sessions_are_ours() -> bool:
-    # A service that only verifies has no table of sessions.
+def _now_and_after_commit(using: str, end: Callable[[], object]) -> None:
+    end()
+    if transaction.get_connection(using).in_atomic_block:
+        # Until the commit others see the user as before, and a login may come in.
+        transaction.on_commit(end, using=using, robust=True)
+
+
+def _sessions_are_ours(using: str) -> bool:
+    # A service that only verifies has no table of sessions, and a copy of a user in
+    # another database is not the user.
     settings = current().settings
-    return settings.sessions_on and settings.load_user != "never"
+    return (
+        settings.sessions_on
+        and settings.load_user != "never"
+        and using == router.db_for_write(LoginSession)
+    )
 
 
 def _is_rehash(instance: Any, update_fields: frozenset[str] | None) -> bool:

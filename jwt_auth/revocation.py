@@ -8,6 +8,7 @@ is, every process reads it whole, once per ``REVOCATION_INTERVAL``; nothing is s
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import math
@@ -24,7 +25,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core import mail
-from django.db import connections, router, transaction
+from django.db import DatabaseError, connections, router, transaction
 
 from jwt_auth.errors import SessionEnded, Unavailable
 from jwt_auth.models import LoginSession, LoginSessionQuerySet, database_answers, in_test_case
@@ -35,9 +36,12 @@ logger = logging.getLogger("jwt_auth")
 # A list longer than this is not read: requests then ask for their own session.
 LONGEST_LIST = 10_000
 # A database that hangs holds the thread that asks it. When so many hang, further ones
-# are started at the greatest age of a list and no longer at the interval: the database
-# may be back, and their connections not know of it for hours.
+# are started a minute apart and no longer at the interval: the database may be back, and
+# their connections not know of it for hours.
 MOST_READERS = 8
+RETRY = 60.0
+# How many intervals old a list may be that serves while reads are late.
+LATE_INTERVALS = 10
 # A reader that nobody asks closes its connection and ends.
 IDLE_SECONDS = 10
 
@@ -210,6 +214,7 @@ class _DatabaseList:
         self._rules = rules
         self._lock = threading.Lock()
         self._snapshot: _Snapshot | None = None
+        self._late = False
         self._newest: _Reading | None = None
         self._running: list[_Reading] = []
         self._reader: SimpleQueue[_Reading] | None = None
@@ -248,30 +253,42 @@ class _DatabaseList:
                     return None
             if self.fresh() is not None:
                 return None
-            if len(self._running) >= MOST_READERS and since < self._rules.max_age:
+            if len(self._running) >= MOST_READERS and since < max(self._rules.max_age, RETRY):
                 return None
             return self._begin(_Reading(now, self._rules.clock()))
 
     def wait(self, reading: _Reading | None) -> None:
         """Wait until *reading* has finished, or is late."""
-        if reading is None:
+        if reading is None or self._serves_late():
             return
         try:
             reading.finished.result(self._patience(reading))
         except TimeoutError:
+            self._late = True
             if self._claim(reading):
-                self._read(reading)
+                self._read_here(reading)
 
     async def await_(self, reading: _Reading | None) -> None:
         """See wait()."""
-        if reading is None:
+        if reading is None or self._serves_late():
             return
         try:
             finished = asyncio.wrap_future(reading.finished)
             await asyncio.wait_for(finished, self._patience(reading))
         except TimeoutError:
+            self._late = True
             if self._claim(reading):
-                await sync_to_async(self._read)(reading)
+                await sync_to_async(self._read_here)(reading)
+
+    def _serves_late(self) -> bool:
+        """Tell whether the old list serves without a wait, because the last read was late.
+
+        Otherwise a database that needs longer than an interval would have every
+        request wait for one, for ever.
+        """
+        snapshot = self._snapshot
+        oldest = min(self._rules.max_age, LATE_INTERVALS * self._rules.interval)
+        return self._late and snapshot is not None and self._age(snapshot) <= oldest
 
     def add(self, session_ids: Collection[UUID]) -> None:
         """Note sessions whose end is committed."""
@@ -279,8 +296,13 @@ class _DatabaseList:
             # A read that is under way may have begun before the commit.
             for reading in self._running:
                 reading.ended_since.update(session_ids)
-            if self._snapshot is not None:
-                self._snapshot.session_ids.update(session_ids)
+            snapshot = self._snapshot
+            if snapshot is None:
+                return
+            snapshot.session_ids.update(session_ids)
+            if len(snapshot.session_ids) > LONGEST_LIST:
+                # As if it had been read too long: requests ask for their own session.
+                self._snapshot = dataclasses.replace(snapshot, session_ids=set(), complete=False)
 
     def _age(self, snapshot: _Snapshot) -> float:
         # The monotonic clock stands still while a machine sleeps, and the wall clock
@@ -330,10 +352,7 @@ class _DatabaseList:
             while (reading := self._next(readings)) is not None:
                 if not self._claim(reading):
                     continue
-                # Django's own rule between requests. Before the read and not after it:
-                # the check of a connection may hang like a read, and is waited for alike.
-                connection.close_if_unusable_or_obsolete()
-                self._read(reading)
+                self._read(reading, connection.close_if_unusable_or_obsolete)
                 if _is_due(connection.close_at):
                     connection.close()
                 if self._reader is not readings:
@@ -372,10 +391,17 @@ class _DatabaseList:
             claimed, reading.claimed = reading.claimed, True
         return not claimed
 
-    def _read(self, reading: _Reading) -> None:
+    def _read(self, reading: _Reading, prepare: Callable[[], object] | None = None) -> None:
+        """Carry *reading* out, and tell whoever waits for it, however it ends.
+
+        *prepare* looks after the connection: Django's own rule between requests. It
+        may hang like a read, and is waited for alike.
+        """
         found: set[UUID] | None = None
         try:
             with database_answers():
+                if prepare is not None:
+                    prepare()
                 found = self._query()
         except Unavailable:
             reading.failed = True
@@ -384,9 +410,19 @@ class _DatabaseList:
             reading.failed = True
         with self._lock:
             self._running.remove(reading)
+            self._late = abs(time.monotonic() - reading.began) >= self._rules.interval
             if found is not None:
                 self._keep(reading, found)
         reading.finished.set_result(None)
+
+    def _read_here(self, reading: _Reading) -> None:
+        """Carry *reading* out on the connection of whoever has waited in vain for a thread."""
+        if transaction.get_connection(self.alias).in_atomic_block:
+            # An error must not abort the transaction that is open here.
+            with suppress(DatabaseError), transaction.atomic(using=self.alias):
+                self._read(reading)
+        else:
+            self._read(reading)
 
     def _read_in_place(self) -> None:
         """Read on the caller's connection, inside of a test's transaction.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -34,12 +34,15 @@ from jwt_auth.models import (
     LoginSession,
     LoginSessionQuerySet,
     database_answers,
+    in_test_case,
 )
 from jwt_auth.runtime import Runtime, current
 from jwt_auth.tokens.access import RESERVED, IssuedToken, SessionFacts
 from jwt_auth.tokens.refresh import RefreshToken
 from jwt_auth.transports import client_address, storable
 from jwt_auth.users import is_active
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger("jwt_auth")
 security_logger = logging.getLogger("jwt_auth.security")
@@ -175,12 +178,7 @@ def refresh(raw: str, request: Any = None) -> TokenPair:
         raise RefreshNotValid("there are no sessions")
     token = runtime.refresh_tokens.read(raw)
     _demand_autocommit()
-    with database_answers():
-        for _ in range(ROUNDS):
-            with suppress(_LostRound), _conflicts_lose_the_round():
-                return _refresh_once(runtime, token, idle_limit, request)
-    logger.error("A refresh lost %d rounds to other requests on its session.", ROUNDS)
-    raise Unavailable
+    return _in_rounds(lambda: _refresh_once(runtime, token, idle_limit, request))
 
 
 def end(session_id: UUID, reason: str = LOGOUT, request: Any = None) -> bool:
@@ -202,8 +200,11 @@ def end_all(
     except_session: UUID | None = None,
     reason: str = LOGOUT_ALL,
     request: Any = None,
+    progress: Callable[[int], object] | None = None,
 ) -> int:
     """End the sessions of *user*, but for *except_session*. Return how many ended.
+
+    *progress* hears how many have ended so far.
 
     Raises:
         Unavailable: the database failed.
@@ -211,7 +212,16 @@ def end_all(
     sessions = LoginSession.objects.on_primary().filter(user=user)
     if except_session is not None:
         sessions = sessions.exclude(pk=except_session)
-    return _end(sessions, reason, request)
+    return _end(sessions, reason, request, progress)
+
+
+def end_many(sessions: LoginSessionQuerySet, reason: str, request: Any = None) -> int:
+    """End those of *sessions* that live, in batches. Return how many ended.
+
+    Raises:
+        Unavailable: the database failed. What has ended stays ended.
+    """
+    return _end(sessions.order_by().on_primary(), reason, request)
 
 
 def end_everybody(
@@ -256,11 +266,13 @@ def purge(*, kept: timedelta = KEPT, progress: Callable[[float, int], object] | 
                 # Named one by one: a range would lock the gaps that logins insert into.
                 ended = list(over.filter(pk__in=walked).values_list("pk", flat=True))
                 deleted += over.filter(pk__in=ended).delete()[0] if ended else 0
-        if len(walked) < BATCH:
-            return deleted
-        last, done = walked[-1], done + len(walked)
+        done += len(walked)
+        is_last = len(walked) < BATCH
         if progress is not None:
-            progress(min(1.0, done / total) if total else 1.0, deleted)
+            progress(1.0 if is_last else min(1.0, done / max(total, 1)), deleted)
+        if is_last:
+            return deleted
+        last = walked[-1]
 
 
 def end_with_another_password(user: Any) -> int:
@@ -294,11 +306,24 @@ def forget_user(user: Any) -> None:
     Raises:
         Unavailable: the database failed.
     """
+    sessions = LoginSession.objects.on_primary().filter(user=user)
+    with database_answers():
+        if not sessions.exists():
+            return
     end_all(user, reason=USER_DELETED)
     with database_answers():
-        LoginSession.objects.on_primary().filter(user=user).update(
-            device="", ip=None, user_agent=""
-        )
+        sessions.update(device="", ip=None, user_agent="")
+
+
+def end_of_nobody() -> int:
+    """End the sessions whose user is gone. Return how many ended.
+
+    A login that meets the deletion of its user may leave one.
+
+    Raises:
+        Unavailable: the database failed.
+    """
+    return _end(LoginSession.objects.on_primary().filter(user__isnull=True), USER_DELETED)
 
 
 # A thread each: the ORM and the project's CLAIMS and ROLES are synchronous.
@@ -421,14 +446,15 @@ def _end_the_least_used(
 ) -> None:
     """End the sessions of the user of *newest* beyond *limit*, the least used first."""
     # Logged where it fails. The login is good all the same, and the next one ends them.
-    with suppress(Unavailable):
+    # In a savepoint: an error would otherwise undo the login that is around it.
+    with suppress(Unavailable), _savepoint():
         sessions = LoginSession.objects.on_primary().filter(user=newest.user)
         with database_answers():
             live = sessions.live(now, idle_limit).exclude(pk=newest.pk)
             by_use = live.order_by("-rotated_at", "-created_at", "pk")
-            others = list(by_use.values_list("pk", "rotated_at")[: limit + BATCH])
+            others = list(by_use.values_list("pk", "created_at")[: limit + BATCH])
         # Of two logins at once the earlier one is ended, by the later one alone.
-        newer = sum(rotated_at > newest.rotated_at for _, rotated_at in others)
+        newer = sum(created_at > newest.created_at for _, created_at in others)
         too_many = [pk for pk, _ in others[max(limit - 1, newer) :]]
         if too_many:
             _end(sessions.filter(pk__in=too_many), TOO_MANY)
@@ -440,16 +466,19 @@ def _end(
     request: Any = None,
     progress: Callable[[int], object] | None = None,
 ) -> int:
-    live = sessions.filter(revoked_at__isnull=True).select_related("user").order_by("pk")
+    runtime = current()
+    # Who ran out long ago has no token left that lives, and would only fill the list.
+    live = sessions.filter(revoked_at__isnull=True).lasting(
+        runtime.clock() - runtime.revocation_window, runtime.settings.refresh_lifetime
+    )
+    live = live.select_related("user").order_by("pk")
     last, count = UUID(int=0), 0
     # In batches: one user may have more sessions than a statement takes parameters.
     while True:
         # The time of this batch: a session that is said to have ended long ago, when
         # the run began, would fall out of the list before its access tokens expire.
-        now = current().clock()
-        with database_answers():
-            found = list(live.filter(pk__gt=last)[:BATCH])
-            ended = _end_batch(sessions, found, reason, now) if found else []
+        now = runtime.clock()
+        found, ended = _in_rounds(lambda: _end_batch(sessions, live, last, reason, now))  # noqa: B023
         _note_ended(ended)
         for session in ended:
             session.revoked_at, session.revoked_reason = now, reason
@@ -463,14 +492,24 @@ def _end(
 
 
 def _end_batch(
-    sessions: LoginSessionQuerySet, found: list[LoginSession], reason: str, now: datetime
-) -> list[LoginSession]:
-    """End the *found* ones of *sessions*; return those that had not ended meanwhile."""
+    sessions: LoginSessionQuerySet,
+    live: LoginSessionQuerySet,
+    last: UUID,
+    reason: str,
+    now: datetime,
+) -> tuple[list[LoginSession], list[LoginSession]]:
+    """End the next of the *live* ones of *sessions* behind *last*.
+
+    Return those that were found, and those that nobody else has ended meanwhile.
+    """
+    found = list(live.filter(pk__gt=last)[:BATCH])
+    if not found:
+        return [], []
     batch = sessions.filter(pk__in=[session.pk for session in found])
     if batch.end(reason, now) == len(found):
-        return found
+        return found, found
     ours = frozenset(batch.filter(revoked_at=now).values_list("pk", flat=True))
-    return [session for session in found if session.pk in ours]
+    return found, [session for session in found if session.pk in ours]
 
 
 def _pair(
@@ -542,12 +581,42 @@ def _demand_autocommit() -> None:
         )
 
 
+def _in_rounds(step: Callable[[], Result]) -> Result:
+    """Return what *step* returns, tried again when it meets another transaction.
+
+    Raises:
+        Unavailable: the database failed, or others were faster every time.
+    """
+    with database_answers():
+        for _ in range(ROUNDS):
+            with suppress(_LostRound), _conflicts_lose_the_round():
+                return step()
+    logger.error("%d rounds were lost to other transactions on the same sessions.", ROUNDS)
+    raise Unavailable
+
+
+@contextmanager
+def _savepoint() -> Iterator[None]:
+    if _is_in_a_transaction():
+        with transaction.atomic(using=router.db_for_write(LoginSession)):
+            yield
+    else:
+        yield
+
+
+def _is_in_a_transaction() -> bool:
+    """Tell whether a transaction is open, the one of a `TestCase` apart."""
+    alias = router.db_for_write(LoginSession)
+    return transaction.get_connection(alias).in_atomic_block and not in_test_case(alias)
+
+
 @contextmanager
 def _conflicts_lose_the_round() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        if not _is_conflict(error):
+        # Inside of a transaction nothing can be tried again: it is aborted as a whole.
+        if _is_in_a_transaction() or not _is_conflict(error):
             raise
         raise _LostRound from error
 

@@ -14,16 +14,18 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
 from django.core import serializers
 from django.core.management import call_command
+from django.db import transaction
 from django.db.models.signals import post_save, pre_save
 from django.test import TestCase
 from django.utils import timezone
 
 from jwt_auth import sessions
 from jwt_auth.models import LoginSession, LoginSessionQuerySet
+from jwt_auth.receivers import user_deleted, user_saved
 from jwt_auth.runtime import current
 from jwt_auth.signals import session_ended
 from tests.child_users.models import Employee, Partner
-from tests.conftest import PASSWORD, JSONClient
+from tests.conftest import PASSWORD, Clock, JSONClient
 
 
 class Proxy(User):
@@ -389,3 +391,64 @@ def test_a_change_in_bulk_is_found_at_the_next_refresh(user: User, client: JSONC
         User.objects.update(**change)
         assert client.refresh(pair["refresh_token"]).json()["code"] == "session_ended"
         assert client.whoami(pair["access_token"]).json()["code"] == "session_ended"
+
+
+def test_a_copy_of_a_user_in_another_database_is_not_the_user(
+    user: User, client: JSONClient
+) -> None:
+    pair = client.login().json()
+    user_saved(instance=user, created=False, raw=False, update_fields=None, using="archive")
+    user_deleted(instance=user, using="archive")
+    assert codes(client, pair) == [None]
+
+
+def test_a_new_hash_is_forgotten_before_the_next_save(
+    user: User, client: JSONClient, better_hasher: None
+) -> None:
+    pair = client.login().json()
+    stale = User.objects.get()
+    assert stale.check_password(PASSWORD)
+    stale.password = make_password("another")
+    stale.save(update_fields=["password"])
+    assert codes(client, pair) == ["session_ended"]
+
+
+def test_a_child_row_can_go_and_leave_the_user(user: User, client: JSONClient) -> None:
+    pair = client.login().json()
+    as_employee(lambda employee: employee.delete(keep_parents=True))(user)
+    assert codes(client, pair) == [None]
+
+
+def test_what_ran_out_long_ago_is_not_ended_again(user: User, clock: Clock) -> None:
+    sessions.start(user)
+    clock.move(days=15)
+    living = sessions.start(user)
+    assert sessions.end_all(user) == 1
+    assert LoginSession.objects.get(revoked_at__isnull=False).pk == living.session_id
+
+
+def test_deleting_a_user_without_sessions_asks_one_query(
+    user: User, django_assert_num_queries: Any
+) -> None:
+    with django_assert_num_queries(1):
+        user_deleted(instance=user, using="default")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("act", [deactivate, lambda user: user.delete()], ids=["off", "deleted"])
+def test_a_login_in_the_middle_of_it_is_ended_after_the_commit(
+    make_user: Any, act: Callable[[User], Any]
+) -> None:
+    user = make_user()
+    before = User.objects.get()
+    with transaction.atomic():
+        if act is deactivate:
+            deactivate(user)
+            sessions.start(before)
+        else:
+            # As if the login had come just before the row went.
+            sessions.start(before)
+            LoginSession.objects.update(user=None)
+            user.delete()
+    [session] = LoginSession.objects.all()
+    assert session.revoked_at is not None

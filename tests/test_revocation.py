@@ -202,8 +202,40 @@ def test_a_database_that_hangs_holds_nobody(
     database.hold.set()
     database.hold = None
     time.sleep(INTERVAL)
+    # The last read was late, so the next one is not waited for.
+    check(revocations, session)
+    time.sleep(INTERVAL / 2)
     assert check(revocations, session) == "session_ended"
     assert revocations._lists["default"]._running == []
+
+
+@both_paths
+def test_a_slow_database_has_nobody_wait(
+    revocations: RevocationList,
+    database: Database,
+    check: Check,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = database.read
+
+    def slowly(alias: str, since: datetime) -> set[UUID]:
+        time.sleep(1.5 * INTERVAL)
+        return read(alias, since)
+
+    check(revocations, uuid4())
+    object.__setattr__(revocations._rules, "read", slowly)
+    ended, waits = uuid4(), []
+    began = time.monotonic()
+    while time.monotonic() - began < 8 * INTERVAL:
+        asked = time.monotonic()
+        verdict = check(revocations, ended)
+        waits.append(time.monotonic() - asked)
+        time.sleep(0.005)
+        if time.monotonic() - began > 4 * INTERVAL:
+            database.ended = {ended}
+    # One wait, until it is known that the database is slow.
+    assert sum(wait > INTERVAL / 2 for wait in waits) <= 1
+    assert verdict == "session_ended"
 
 
 def test_no_more_than_so_many_readers_hang(
@@ -249,7 +281,32 @@ def test_a_thread_that_cannot_be_started_is_no_500(
         assert sync_check(revocations, session) == "session_ended"
     time.sleep(INTERVAL)
     assert sync_check(revocations, session) == "session_ended"
-    assert revocations._lists["default"]._running == []
+
+
+def test_a_connection_that_fails_before_the_read_is_a_failed_read(
+    revocations: RevocationList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: Any) -> None:
+        raise OperationalError("gone away")
+
+    one = revocations._list()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "django.db.backends.base.base.BaseDatabaseWrapper.close_if_unusable_or_obsolete", fail
+        )
+        assert sync_check(revocations, uuid4()) == "unavailable"
+    assert one._running == []
+
+
+def test_a_long_list_of_our_own_is_asked_for(
+    revocations: RevocationList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocation, "LONGEST_LIST", 3)
+    assert sync_check(revocations, uuid4()) == "good"
+    one = revocations._list()
+    one.add([uuid4() for _ in range(4)])
+    assert one._snapshot is not None
+    assert (one._snapshot.complete, one._snapshot.session_ids) == (False, set())
 
 
 def test_a_reader_that_fails_is_replaced(
@@ -266,7 +323,10 @@ def test_a_reader_that_fails_is_replaced(
     assert sync_check(revocations, session) == "session_ended"
 
 
-def test_when_all_readers_hang_another_is_tried_later(database: Database) -> None:
+def test_when_all_readers_hang_another_is_tried_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocation, "RETRY", 0.5)
     one = RevocationList(
         interval=timedelta(seconds=0.01),
         max_age=timedelta(seconds=0.5),

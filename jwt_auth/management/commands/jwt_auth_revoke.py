@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import router
 
 from jwt_auth import sessions
 from jwt_auth.errors import Unavailable
 from jwt_auth.management.progress import ProgressBar
-from jwt_auth.models import LoginSession
+from jwt_auth.models import LoginSession, LoginSessionQuerySet
 
 
 class Command(BaseCommand):
@@ -44,17 +47,22 @@ class Command(BaseCommand):
 
     def _of_user(self, name: str) -> int:
         model = get_user_model()
-        found = model._base_manager.filter(**{model.USERNAME_FIELD: name}).first()
+        users = model._base_manager.using(router.db_for_write(model))
+        found = users.filter(**{model.USERNAME_FIELD: name}).first()
         if found is None:
             raise CommandError("There is no such user.")
-        return sessions.end_all(found, reason=sessions.ADMINISTRATION)
+        with self._progress(LoginSession.objects.on_primary().filter(user=found)) as progress:
+            return sessions.end_all(found, reason=sessions.ADMINISTRATION, progress=progress)
 
     def _of_everybody(self) -> int:
-        total = LoginSession.objects.on_primary().filter(revoked_at__isnull=True).count()
+        with self._progress(LoginSession.objects.on_primary()) as progress:
+            return sessions.end_everybody(progress=progress)
+
+    @contextmanager
+    def _progress(self, whose: LoginSessionQuerySet) -> Iterator[Callable[[int], None]]:
+        total = max(whose.filter(revoked_at__isnull=True).count(), 1)
         bar = ProgressBar(self.stdout)
         try:
-            return sessions.end_everybody(
-                progress=lambda count: bar.show(min(1.0, count / max(total, 1)), f"{count} ended")
-            )
+            yield lambda count: bar.show(min(1.0, count / total), f"{count} ended")
         finally:
             bar.close()
