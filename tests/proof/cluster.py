@@ -100,10 +100,8 @@ class Cluster:
 
 
 def _children(process: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process)], check=True, capture_output=True, text=True
-    )
-    return [int(child) for child in listed.stdout.split()]
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in listed.split()]
 
 
 @contextmanager
