@@ -68,6 +68,10 @@ PASSWORD_CHANGED = "password_changed"  # noqa: S105
 # SQLSTATE, MariaDB and MySQL by number, SQLite by text alone.
 _CONFLICT_STATES = frozenset({"40001", "40P01", "55P03"})
 _CONFLICT_NUMBERS = frozenset({1020, 1205, 1213})
+# What is said when the server was lost before its answer: PostgreSQL nothing, or that it shuts
+# down, MariaDB and MySQL a number. SQLite has no server.
+_LOST_STATES = frozenset({None, "57P01", "57P02"})
+_LOST_NUMBERS = frozenset({2013})
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,8 +389,16 @@ def _refresh_once(
         setattr(rotated, name, value)
     # Everything that can fail comes first. Spend last.
     pair = _pair(runtime, rotated, successor, idle_limit, request, now)
-    if not sessions.rotate(session, **changes):
-        raise _LostRound
+    try:
+        if not sessions.rotate(session, **changes):
+            raise _LostRound
+    except OperationalError as error:
+        if not _is_unanswered(error):
+            raise
+        # Committed or not, nobody knows. The successor is good in both cases, since a token
+        # ahead of its row is taken; the old one is not, once the grace is over.
+        logger.warning("The database was lost before it answered a rotation.", exc_info=True)
+        return pair
     _announce(signals.session_refreshed, rotated, request)
     return pair
 
@@ -619,6 +631,14 @@ def _conflicts_lose_the_round() -> Iterator[None]:
         if _is_in_a_transaction() or not _is_conflict(error):
             raise
         raise _LostRound from error
+
+
+def _is_unanswered(error: OperationalError) -> bool:
+    cause = error.__cause__
+    for name in ("sqlstate", "pgcode"):
+        if hasattr(cause, name):
+            return getattr(cause, name) in _LOST_STATES
+    return bool(error.args) and error.args[0] in _LOST_NUMBERS
 
 
 def _is_conflict(error: OperationalError) -> bool:
