@@ -40,6 +40,8 @@ LONGEST_LIST = 10_000
 # their connections not know of it for hours.
 MOST_READERS = 8
 RETRY = 60.0
+# How long a thread may take to begin before it is thought that none ever runs.
+STARTING = 1.0
 # How many intervals old a list may be that serves while reads are late.
 LATE_INTERVALS = 10
 # A reader that nobody asks closes its connection and ends.
@@ -215,6 +217,8 @@ class _DatabaseList:
         self._lock = threading.Lock()
         self._snapshot: _Snapshot | None = None
         self._late = False
+        self._has_run = threading.Event()
+        self._without_threads = False
         self._newest: _Reading | None = None
         self._running: list[_Reading] = []
         self._reader: SimpleQueue[_Reading] | None = None
@@ -261,24 +265,35 @@ class _DatabaseList:
         """Wait until *reading* has finished, or is late."""
         if reading is None or self._serves_late():
             return
-        try:
-            reading.finished.result(self._patience(reading))
-        except TimeoutError:
-            self._late = True
-            if self._claim(reading):
-                self._read_here(reading)
+        if not self._without_threads:
+            try:
+                return reading.finished.result(self._patience(reading))
+            except TimeoutError:
+                self._late = True
+            if self._has_run.wait(STARTING):
+                return None
+        if self._claim(reading):
+            self._read_here(reading)
+        return None
 
     async def await_(self, reading: _Reading | None) -> None:
         """See wait()."""
         if reading is None or self._serves_late():
             return
-        try:
-            finished = asyncio.wrap_future(reading.finished)
-            await asyncio.wait_for(finished, self._patience(reading))
-        except TimeoutError:
-            self._late = True
-            if self._claim(reading):
-                await sync_to_async(self._read_here)(reading)
+        if not self._without_threads:
+            try:
+                finished = asyncio.wrap_future(reading.finished)
+                return await asyncio.wait_for(finished, self._patience(reading))
+            except TimeoutError:
+                self._late = True
+            if self._has_run.is_set():
+                return None
+            await asyncio.sleep(STARTING)
+            if self._has_run.is_set():
+                return None
+        if self._claim(reading):
+            await sync_to_async(self._read_here)(reading)
+        return None
 
     def _serves_late(self) -> bool:
         """Tell whether the old list serves without a wait, because the last read was late.
@@ -347,6 +362,7 @@ class _DatabaseList:
         A thread of its own, because a database that hangs holds whoever asks it, and
         because the transaction of a request may see an older state than the others.
         """
+        self._has_run.set()
         connection = connections[self.alias]
         try:
             while (reading := self._next(readings)) is not None:
@@ -382,11 +398,7 @@ class _DatabaseList:
         return None
 
     def _claim(self, reading: _Reading) -> bool:
-        """Take *reading* on: usually its thread does, or, where none runs, who waits for it.
-
-        A server that runs no threads but its own, as uWSGI without ``--enable-threads``,
-        would otherwise never have a list.
-        """
+        """Take *reading* on: its thread does, or, where none ever runs, who waits for it."""
         with self._lock:
             claimed, reading.claimed = reading.claimed, True
         return not claimed
@@ -416,7 +428,12 @@ class _DatabaseList:
         reading.finished.set_result(None)
 
     def _read_here(self, reading: _Reading) -> None:
-        """Carry *reading* out on the connection of whoever has waited in vain for a thread."""
+        """Carry *reading* out on the connection of whoever has waited in vain for a thread.
+
+        A server that runs no threads but its own, as uWSGI without ``--enable-threads``,
+        would otherwise never have a list.
+        """
+        self._without_threads = True
         if transaction.get_connection(self.alias).in_atomic_block:
             # An error must not abort the transaction that is open here.
             with suppress(DatabaseError), transaction.atomic(using=self.alias):

@@ -262,10 +262,17 @@ def test_where_no_thread_runs_a_request_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(revocation._DatabaseList, "_work", lambda one, readings: None)
+    monkeypatch.setattr(revocation, "STARTING", 0.05)
     session = uuid4()
     database.ended = {session}
     assert check(revocations, session) == "session_ended"
     assert database.reads == 1
+    # Once that is known, nobody waits.
+    time.sleep(INTERVAL)
+    asked = time.monotonic()
+    assert check(revocations, uuid4()) == "good"
+    assert time.monotonic() - asked < INTERVAL / 2
+    assert database.reads == 2
 
 
 def test_a_thread_that_cannot_be_started_is_no_500(
@@ -278,6 +285,7 @@ def test_a_thread_that_cannot_be_started_is_no_500(
     database.ended = {session}
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
+        patch.setattr(revocation, "STARTING", 0.05)
         assert sync_check(revocations, session) == "session_ended"
     time.sleep(INTERVAL)
     assert sync_check(revocations, session) == "session_ended"
