@@ -27,7 +27,7 @@ LOST = int(os.environ.get("JWT_AUTH_PROOF_LOST", "50"))
 VISITORS = 6
 # A rotation rests for up to so long before its answer, and a server is killed up to so long
 # after its first one.
-PAUSE = 0.05
+PAUSE = 0.15
 LONGEST_LIFE = 0.2
 
 Answer = tuple[int, dict[str, Any]]
