@@ -456,6 +456,45 @@ def test_a_broken_database_is_said_at_once(
     assert sessions.refresh(first)
 
 
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize(
+    ("error", "sqlstate"),
+    [
+        (OperationalError("server closed the connection unexpectedly"), {"sqlstate": None}),
+        (OperationalError("terminating connection"), {"pgcode": "57P02"}),
+        (OperationalError(2013, "Lost connection to server during query"), {}),
+    ],
+    ids=["psycopg", "psycopg2", "MariaDB"],
+)
+def test_a_rotation_without_an_answer_is_good_whether_or_not_it_was_committed(
+    first: str,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
+    committed: bool,
+    error: OperationalError,
+    sqlstate: dict[str, str | None],
+) -> None:
+    rotate = LoginSessionQuerySet.rotate
+
+    def lose(rows: LoginSessionQuerySet, session: LoginSession, **values: Any) -> bool:
+        if committed:
+            rotate(rows, session, **values)
+        cause = Exception()
+        vars(cause).update(sqlstate)
+        raise error from cause
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LoginSessionQuerySet, "rotate", lose)
+        second = sessions.refresh(first).refresh_token
+    assert second is not None
+    assert LoginSession.objects.get().generation == int(committed)
+    clock.move(hours=1)
+    assert sessions.refresh(second).refresh_token not in {first, second}
+    clock.move(hours=1)
+    with pytest.raises(RefreshReused):
+        sessions.refresh(first)
+
+
 class Heard:
     """The signals that were sent, in order."""
 
