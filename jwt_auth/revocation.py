@@ -263,9 +263,11 @@ class _DatabaseList:
 
     def wait(self, reading: _Reading | None) -> None:
         """Wait until *reading* has finished, or is late."""
-        if reading is None or self._serves_late():
-            return
+        if reading is None:
+            return None
         if not self._without_threads:
+            if self._serves_late():
+                return None
             try:
                 return reading.finished.result(self._patience(reading))
             except TimeoutError:
@@ -278,9 +280,11 @@ class _DatabaseList:
 
     async def await_(self, reading: _Reading | None) -> None:
         """See wait()."""
-        if reading is None or self._serves_late():
-            return
+        if reading is None:
+            return None
         if not self._without_threads:
+            if self._serves_late():
+                return None
             try:
                 finished = asyncio.wrap_future(reading.finished)
                 return await asyncio.wait_for(finished, self._patience(reading))
