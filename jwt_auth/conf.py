@@ -20,10 +20,12 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 
+from jwt_auth.tokens.access import Encryption
 from jwt_auth.tokens.keys import (
     ALGORITHMS,
     SECRET_LENGTHS,
     Key,
+    KeyForm,
     KeyRing,
     MissingExtra,
     UnusableKey,
@@ -59,8 +61,6 @@ NAMES = (
 
 # What belongs to a later release: each setting with the only values it takes now.
 _OFF: dict[str, Sequence[Any]] = {
-    "ENCRYPTION_KEY": [None],
-    "DECRYPTION_KEYS": [[], ()],
     "TOKEN_CACHE_SIZE": [0],
     "COOKIES": [None],
     "THROTTLE_RATES": [None],
@@ -106,6 +106,7 @@ class Settings:
     issuer: str | None
     audience: str | tuple[str, ...] | None
     ring: KeyRing
+    encryption: Encryption | None
     access_lifetime: timedelta
     refresh_lifetime: timedelta | None
     session_lifetime: timedelta
@@ -192,11 +193,13 @@ class _Reader:
                 "Keep access tokens short and let clients refresh them.",
             )
         revocation_interval = self._optional_duration("REVOCATION_INTERVAL", timedelta(seconds=1))
+        ring = self._ring() if has_secret_key else None
         # Every key is read before anything is returned, so that all problems show at once.
         values: dict[str, Any] = {
             "issuer": self._optional_text("ISSUER"),
             "audience": self._audience(),
-            "ring": self._ring() if has_secret_key else None,
+            "ring": ring,
+            "encryption": self._encryption(ring),
             "access_lifetime": access_lifetime,
             "refresh_lifetime": self._optional_duration(
                 "REFRESH_TOKEN_LIFETIME", timedelta(days=14), least=timedelta(seconds=1)
@@ -454,6 +457,14 @@ class _Reader:
                 yield key
 
     def _key(self, name: str, form: Any, algorithm: str | None, *, private: bool) -> Key | None:
+        def load(form: KeyForm) -> Key:
+            return load_key(form, algorithm, private=private)
+
+        key: Key | None = self._loaded(name, form, load)
+        return key
+
+    def _loaded(self, name: str, form: Any, load: Callable[[Any], Any]) -> Any:
+        """Return what *load* makes of *form*, or `None` and a problem."""
         if not isinstance(form, str | bytes | Path | Mapping):
             self._error(
                 "E005",
@@ -471,7 +482,7 @@ class _Reader:
         if isinstance(form, Path):
             self._permissions(name, form)
         try:
-            return load_key(form, algorithm, private=private)
+            return load(form)
         except MissingExtra as error:
             self._error("E007", f"{name}: {error}.", "")
         except UnusableKey as error:
@@ -481,6 +492,51 @@ class _Reader:
                 "See `openssl genpkey`, or secrets.token_urlsafe(64) for a secret.",
             )
         return None
+
+    def _encryption(self, ring: KeyRing | None) -> Encryption | None:
+        form = self.raw.get("ENCRYPTION_KEY")
+        others = self._get(
+            "DECRYPTION_KEYS",
+            [],
+            lambda value: isinstance(value, list | tuple),
+            "a list of keys",
+        )
+        if form is None and not others:
+            return None
+        try:
+            from jwt_auth.tokens import jwe
+        except ImportError:
+            self._error(
+                "E007",
+                "ENCRYPTION_KEY and DECRYPTION_KEYS need an extra: "
+                "pip install 'django-jwt-sessions[jwe]'.",
+                "",
+            )
+            return None
+        named = [("ENCRYPTION_KEY", form)] if form is not None else []
+        named += [(f"DECRYPTION_KEYS[{position}]", one) for position, one in enumerate(others)]
+        keys = []
+        for name, one in named:
+            key: Any = self._loaded(name, one, jwe.load_encryption_key)
+            if key is None:
+                return None
+            # RFC 8725 section 3.5: one key, one purpose.
+            if ring is not None and key.identity in ring.identities:
+                self._error(
+                    "E014",
+                    f"{name} is a signing key as well.",
+                    "Make a key of its own: whoever gets to know one must not have the other.",
+                )
+            keys.append(key)
+        encrypting = keys.pop(0) if form is not None else None
+        kids = [key.kid for key in keys] + ([encrypting.kid] if encrypting else [])
+        if len(set(kids)) < len(kids):
+            self._error(
+                "E006",
+                "Two keys that decrypt have the same kid.",
+                "List each key once, in ENCRYPTION_KEY or in DECRYPTION_KEYS.",
+            )
+        return jwe.EncryptionRing(encrypting, keys)
 
     def _permissions(self, name: str, path: Path) -> None:
         try:

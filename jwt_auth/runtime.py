@@ -53,6 +53,7 @@ def current() -> Runtime:
         policy=_policy(settings),
         lifetime=settings.access_lifetime,
         audience=settings.audience,
+        encryption=settings.encryption,
     )
     accounts = Accounts(user_id_field=settings.user_id_field, sessions_on=settings.sessions_on)
     return Runtime(

@@ -143,8 +143,6 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     **{
         f"not yet: {name}": ({name: value}, "E011", name, "Leave")
         for name, value in {
-            "ENCRYPTION_KEY": SECRET,
-            "DECRYPTION_KEYS": [SECRET],
             "TOKEN_CACHE_SIZE": 4096,
             "COOKIES": {},
             "THROTTLE_RATES": {"login": "10/min"},

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from jwt_auth.tokens import jws
@@ -44,17 +44,29 @@ class IssuedToken(NamedTuple):
         return f"<IssuedToken for {self.expires_in} s>"
 
 
+class Encryption(Protocol):
+    """Encrypts signed tokens and opens encrypted ones; it is `tokens.jwe.EncryptionRing`."""
+
+    def seal(self, signed: str) -> str:
+        """Return the token to hand out for *signed*."""
+
+    def open(self, raw: str) -> str:
+        """Return the signed token in *raw*."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccessTokens:
     """Issues and verifies the access tokens of one issuer: this project.
 
-    `audience` is the value of ``aud`` as it is written into a token.
+    `audience` is the value of ``aud`` as it is written into a token. Without
+    `encryption` an encrypted token is refused by its form.
     """
 
     ring: KeyRing
     policy: Policy
     lifetime: timedelta
     audience: str | Sequence[str] | None = None
+    encryption: Encryption | None = None
 
     def issue(
         self,
@@ -96,7 +108,10 @@ class AccessTokens:
             "exp": expires,
             "jti": secrets.token_urlsafe(16),
         }
-        return IssuedToken(jws.sign(members, self.ring.signing, TYPE), expires - issued)
+        raw = jws.sign(members, self.ring.signing, TYPE)
+        if self.encryption is not None:
+            raw = self.encryption.seal(raw)
+        return IssuedToken(raw, expires - issued)
 
     def verify(self, raw: str, now: datetime) -> VerifiedClaims:
         """Check form, signature and every rule. Revocation is not looked at.
@@ -105,7 +120,7 @@ class AccessTokens:
             TokenNotValid: not a genuine access token of this issuer.
             TokenExpired: genuine, but past its ``exp``.
         """
-        return self.policy.verify(jws.verify(raw, self.ring, TYPES), now.timestamp())
+        return self.policy.verify(self._signed(raw), now.timestamp())
 
     def unsafe_verify_expired(self, raw: str) -> SignedClaims:
         """Check all that verify() checks but the times. Good for a logout alone.
@@ -113,6 +128,10 @@ class AccessTokens:
         Raises:
             TokenNotValid: not a genuine access token of this issuer.
         """
-        claims = jws.verify(raw, self.ring, TYPES)
+        claims = self._signed(raw)
         self.policy.check_content(claims)
         return claims
+
+    def _signed(self, raw: str) -> SignedClaims:
+        signed = raw if self.encryption is None else self.encryption.open(raw)
+        return jws.verify(signed, self.ring, TYPES)

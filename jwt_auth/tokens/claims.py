@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NewType
@@ -20,8 +21,29 @@ MAX_ID_LENGTH = 255
 # The last second that a `datetime` can hold.
 LAST_SECOND = 253_402_300_799
 
+# RFC 4648 section 3.5: the bits that a last character does not need are zero, so
+# that every value has one spelling. By the number of characters in the last group.
+_CANONICAL_LAST = {0: None, 2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _IMMUTABLE = (str, int, float, bool, type(None))
+
+
+def read_segment(segment: str) -> bytes:
+    """Decode one *segment* of a token (RFC 7515 section 2), of which there is one spelling.
+
+    *segment* consists of the letters of base64url: whoever split the token has seen to that.
+
+    Raises:
+        TokenNotValid: not base64url without padding and spare bits.
+    """
+    remainder = len(segment) % 4
+    if remainder == 1:
+        raise TokenNotValid("not base64url")
+    last = _CANONICAL_LAST[remainder]
+    if last is not None and segment[-1] not in last:
+        raise TokenNotValid("not canonical base64url")
+    return urlsafe_b64decode(segment + "=" * (-remainder % 4))
 
 
 def read_object(raw: bytes) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
 from jwt_auth.errors import TokenNotValid
-from jwt_auth.tokens.claims import Claims, SignedClaims, read_object
+from jwt_auth.tokens.claims import Claims, SignedClaims, read_object, read_segment
 
 if TYPE_CHECKING:
     from jwt_auth.tokens.keys import Key, KeyRing
@@ -28,9 +28,6 @@ MAX_LENGTH = 8192
 
 # RFC 7515 section 7.1: three segments of base64url without padding, none of them empty.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
-# RFC 4648 section 3.5: the bits that a last character does not need are zero, so
-# that every value has one spelling. By the number of characters in the last group.
-_CANONICAL_LAST = {0: None, 2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 
 
 def sign(members: Mapping[str, Any], key: Key, typ: str) -> str:
@@ -67,8 +64,8 @@ def verify(raw: str, ring: KeyRing, types: frozenset[str]) -> SignedClaims:
         raise TokenNotValid("not a compact JWS")
     signed, _, signature = raw.rpartition(".")
     header, _, payload = signed.partition(".")
-    key = _key_for(read_object(_decode(header)), ring, types)
-    content, proof = _decode(payload), _decode(signature)
+    key = _key_for(read_object(read_segment(header)), ring, types)
+    content, proof = read_segment(payload), read_segment(signature)
     if not _holds(key, signed.encode("ascii"), proof):
         raise TokenNotValid("the signature does not match")
     return SignedClaims(Claims(read_object(content)))
@@ -135,13 +132,3 @@ def _to_json(value: Mapping[str, Any]) -> bytes:
 
 def _encode(raw: bytes) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
-
-
-def _decode(segment: str) -> bytes:
-    remainder = len(segment) % 4
-    if remainder == 1:
-        raise TokenNotValid("not base64url")
-    last = _CANONICAL_LAST[remainder]
-    if last is not None and segment[-1] not in last:
-        raise TokenNotValid("not canonical base64url")
-    return urlsafe_b64decode(segment + "=" * (-remainder % 4))

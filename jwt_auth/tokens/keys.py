@@ -60,11 +60,13 @@ class Key:
     """A key with its one algorithm and its one name.
 
     `verifying` is the secret or a public key, `signing` the secret, a private key
-    or `None`. `public_jwk` is what may be published; `None` for a secret.
+    or `None`. `public_jwk` is what may be published; `None` for a secret. `identity`
+    is equal for keys of the same material, whatever their names.
     """
 
     kid: str
     algorithm: str
+    identity: str
     verifying: Any
     signing: Any
     public_jwk: Mapping[str, str] | None
@@ -79,6 +81,11 @@ class KeyRing:
     def __init__(self, signing: Key, others: Iterable[Key] = ()) -> None:
         self.signing = signing
         self._by_kid = {key.kid: key for key in (signing, *others)}
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """The `Key.identity` of every key."""
+        return frozenset(key.identity for key in self._by_kid.values())
 
     def find(self, header: Mapping[str, Any]) -> Key:
         """Return the one key that may verify a token with this *header*.
@@ -119,10 +126,29 @@ def load_key(form: KeyForm, algorithm: str | None = None, *, private: bool) -> K
         MissingExtra: the kind of key needs `cryptography`.
         UnusableKey: weak, of the wrong kind, or unreadable.
     """
+    if isinstance(form, Mapping):
+        return _load_jwk(form, algorithm, private=private)
+    material, _ = read_material(form, private=private)
+    if isinstance(material, bytes):
+        return load_secret(material, algorithm)
+    return _asymmetric(material, algorithm, private=private)
+
+
+def read_material(
+    form: KeyForm, *, private: bool, use: str = "sig"
+) -> tuple[bytes | Any, str | None]:
+    """Return the secret or the cryptography key that *form* holds, and the ``kid`` it brings.
+
+    *use* is what a JWK must allow (RFC 7517 section 4.2).
+
+    Raises:
+        MissingExtra: the kind of key needs `cryptography`.
+        UnusableKey: of the wrong kind, or unreadable. Its strength is not looked at.
+    """
     if isinstance(form, Path):
         form = _read(form)
     if isinstance(form, Mapping):
-        return _load_jwk(form, algorithm, private=private)
+        return _jwk_material(form, private=private, use=use)
     try:
         data = form.encode() if isinstance(form, str) else form
     except UnicodeEncodeError:
@@ -130,8 +156,8 @@ def load_key(form: KeyForm, algorithm: str | None = None, *, private: bool) -> K
     if _DER.match(data):
         raise UnusableKey("this is DER; a PEM is expected, see `openssl pkey -inform der`")
     if b"-----BEGIN" in data:
-        return _asymmetric(_load_pem(data, private=private), algorithm, private=private)
-    return load_secret(data, algorithm)
+        return _load_pem(data, private=private), None
+    return data, None
 
 
 def load_secret(secret: bytes, algorithm: str | None = None, kid: str | None = None) -> Key:
@@ -153,12 +179,12 @@ def load_secret(secret: bytes, algorithm: str | None = None, kid: str | None = N
     except Exception:  # noqa: BLE001
         # `from None`: PyJWT's message may quote the key.
         raise UnusableKey("a public key or certificate cannot serve as a secret") from None
+    digest = hmac.digest(secret, b"jwt_auth key id", "sha256")
     if kid is None:
         # Never a thumbprint: a hash of the secret would let anybody test guesses
         # offline against a shorter text than a signature.
-        digest = hmac.digest(secret, b"jwt_auth key id", "sha256")
         kid = urlsafe_b64encode(digest[:12]).decode("ascii")
-    return Key(kid, algorithm, verifying=secret, signing=secret, public_jwk=None)
+    return Key(kid, algorithm, digest.hex(), verifying=secret, signing=secret, public_jwk=None)
 
 
 def _read(path: Path) -> bytes:
@@ -196,18 +222,34 @@ def _load_pem(data: bytes, *, private: bool) -> Any:
 
 
 def _load_jwk(jwk: Mapping[str, Any], algorithm: str | None, *, private: bool) -> Key:
-    if jwk.get("kty") not in ("oct", *_REQUIRED_MEMBERS):
-        raise UnusableKey("a JWK's kty is oct, RSA, EC or OKP")
-    # RFC 7517 sections 4.2 and 4.3: a key keeps to the use it was made for.
-    if jwk.get("use", "sig") != "sig":
-        raise UnusableKey("the JWK's use is not sig")
-    operations = jwk.get("key_ops", ["sign", "verify"])
-    wanted = ["sign"] if private else ["sign", "verify"]
-    if not isinstance(operations, list) or not any(name in operations for name in wanted):
-        raise UnusableKey(f"the JWK's key_ops do not contain {wanted[-1]}")
+    material, kid = _jwk_material(jwk, private=private, use="sig")
     own_algorithm = jwk.get("alg", algorithm)
     if "alg" in jwk and not (isinstance(own_algorithm, str) and own_algorithm in ALGORITHMS):
         raise UnusableKey("the JWK's alg is not supported")
+    if isinstance(material, bytes):
+        key = load_secret(material, own_algorithm, kid)
+    else:
+        key = _asymmetric(material, own_algorithm, kid, private=private)
+    if "alg" in jwk and key.algorithm != own_algorithm:
+        raise UnusableKey("the JWK's alg does not fit its kind of key")
+    return key
+
+
+def _jwk_material(
+    jwk: Mapping[str, Any], *, private: bool, use: str
+) -> tuple[bytes | Any, str | None]:
+    if jwk.get("kty") not in ("oct", *_REQUIRED_MEMBERS):
+        raise UnusableKey("a JWK's kty is oct, RSA, EC or OKP")
+    # RFC 7517 sections 4.2 and 4.3: a key keeps to the use it was made for.
+    if jwk.get("use", use) != use:
+        raise UnusableKey(f"the JWK's use is not {use}")
+    if use == "enc":
+        wanted = ["decrypt", "unwrapKey", "deriveKey", "deriveBits"]
+    else:
+        wanted = ["sign"] if private else ["sign", "verify"]
+    operations = jwk.get("key_ops", wanted)
+    if not isinstance(operations, list) or not any(name in operations for name in wanted):
+        raise UnusableKey(f"the JWK's key_ops do not contain {wanted[-1]}")
     kid = jwk.get("kid")
     if kid is not None and (not isinstance(kid, str) or _KID.fullmatch(kid) is None):
         raise UnusableKey("a kid has 1 to 64 visible ASCII characters")
@@ -218,13 +260,9 @@ def _load_jwk(jwk: Mapping[str, Any], algorithm: str | None, *, private: bool) -
     except Exception:  # noqa: BLE001
         # `from None`: PyJWT's message quotes the whole JWK, private parts included.
         raise UnusableKey("the JWK cannot be parsed") from None
-    if isinstance(material, bytes):
-        key = load_secret(material, own_algorithm, kid)
-    else:
-        key = _asymmetric(material, own_algorithm, kid, private=private)
-    if "alg" in jwk and key.algorithm != own_algorithm:
-        raise UnusableKey("the JWK's alg does not fit its kind of key")
-    return key
+    if private and not isinstance(material, bytes) and not hasattr(material, "private_bytes"):
+        raise UnusableKey("a public key cannot sign or decrypt; the private key is needed")
+    return material, kid
 
 
 def _asymmetric(
@@ -240,9 +278,12 @@ def _asymmetric(
     # Only the members that a public key needs: whatever else a library adds, no
     # private part can come along.
     required = {name: whole[name] for name in _REQUIRED_MEMBERS[whole["kty"]]}
-    kid = kid or _thumbprint(required)
+    identity = _digest(required)
+    kid = kid or identity
     public_jwk = {**required, "use": "sig", "alg": algorithm, "kid": kid}
-    return Key(kid, algorithm, verifying=verifying, signing=signing, public_jwk=public_jwk)
+    return Key(
+        kid, algorithm, identity, verifying=verifying, signing=signing, public_jwk=public_jwk
+    )
 
 
 def _fitting_algorithm(public_key: Any, wanted: str | None) -> str:
@@ -269,7 +310,17 @@ def _fitting_algorithm(public_key: Any, wanted: str | None) -> str:
     raise UnusableKey("a key is RSA, EC or Ed25519")
 
 
-def _thumbprint(required: Mapping[str, str]) -> str:
+def thumbprint(public_key: Any) -> str:
+    """Return the thumbprint of a public key of the cryptography package (RFC 7638).
+
+    Raises:
+        UnusableKey: weak, or of a kind that nothing is done with here.
+    """
+    whole = jws.key_to_jwk(_fitting_algorithm(public_key, None), public_key)
+    return _digest({name: whole[name] for name in _REQUIRED_MEMBERS[whole["kty"]]})
+
+
+def _digest(required: Mapping[str, str]) -> str:
     # RFC 7638 section 3: members in order of their names, without white space.
     text = json.dumps(required, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).digest()

@@ -1,0 +1,281 @@
+"""Rows 166 to 174: encrypted tokens hide, and prove nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from joserfc import jwe as joserfc_jwe
+
+from jwt_auth import sessions, verify
+from jwt_auth.errors import TokenNotValid
+from jwt_auth.runtime import current
+from tests.attacks.conftest import Target
+from tests.attacks.forge import b64, hs256
+from tests.attacks.sealing import CONTENT_KEY, SEALERS, Sealer, header_of, parts_of
+from tests.conftest import JSONClient, private_pem, public_pem
+
+SIGNING = hs256()
+
+
+@pytest.fixture(params=SEALERS)
+def sealer(request: Any, settings: Any) -> Sealer:
+    """Return the sealer for a project that demands encrypted tokens."""
+    one = SEALERS[request.param]()
+    settings.JWT_AUTH = {"SIGNING_KEY": SIGNING.setting, "ENCRYPTION_KEY": one.setting}
+    return one
+
+
+@pytest.fixture
+def target(sealer: Sealer, user: Any, client: JSONClient, caplog: Any) -> Target:
+    """Return the project under attack; the sealer can make a token that passes."""
+
+    class Sealed:
+        """Signs as the project does, and seals."""
+
+        def token(self, claims: Any) -> str:
+            """Return a nested token."""
+            return sealer.seal(SIGNING.token(claims))
+
+    return Target(Sealed(), user, client, caplog)  # type: ignore[arg-type]
+
+
+def test_what_we_hand_out_is_encrypted(sealer: Sealer, user: Any) -> None:
+    raw = sessions.start(user).access_token
+    header = header_of(raw)
+    epk = header.pop("epk", None)
+    assert header == {"alg": sealer.algorithm, "enc": "A256GCM", "kid": sealer.kid, "cty": "JWT"}
+    assert (epk is not None) == (sealer.algorithm == "ECDH-ES+A256KW")
+    assert str(verify(raw).subject) == str(user.pk)
+    assert str(user.pk) not in parts_of(raw)
+
+
+def test_joserfc_reads_what_we_make(user: Any, settings: Any) -> None:
+    settings.JWT_AUTH = {"ENCRYPTION_KEY": SEALERS["dir"]().setting}
+    from joserfc.jwk import OctKey
+
+    raw = sessions.start(user).access_token
+    opened = joserfc_jwe.decrypt_compact(
+        raw, OctKey.import_key(CONTENT_KEY), algorithms=["dir", "A256GCM"]
+    )
+    assert (opened.plaintext or b"").count(b".") == 2
+
+
+def test_a_plain_token_is_refused_where_encryption_is_demanded(target: Target) -> None:
+    target.refuses(SIGNING.token(target.claims))
+
+
+def test_strangers_who_encrypt_to_our_key_prove_nothing(target: Target, sealer: Sealer) -> None:
+    claims = json.dumps(target.claims)
+    header = b64(b'{"alg":"none","typ":"at+jwt"}')
+    unsigned = f"{header}.{b64(claims.encode())}."
+    for plaintext in (claims, unsigned, "", "a.b.c", b"\xff\xfe", "x" * 100):
+        target.refuses(sealer.seal(plaintext))
+        target.refuses(sealer.seal(plaintext, sealer.header(cty=...)))
+    other = SIGNING.token(target.claims, sign=lambda signed: b"\0" * 32)
+    target.refuses(sealer.seal(other))
+
+
+def test_a_token_is_nested_once(target: Target, sealer: Sealer) -> None:
+    target.refuses(sealer.seal(sealer.seal(SIGNING.token(target.claims))))
+
+
+HEADERS: dict[str, Any] = {
+    "zip": {"zip": "DEF"},
+    "crit": {"crit": ["exp"]},
+    "crit of nothing": {"crit": []},
+    "p2s": {"p2s": "AAAA", "p2c": 1},
+    "PBES2": {"alg": "PBES2-HS256+A128KW", "p2s": "AAAA", "p2c": 10_000_000},
+    "RSA1_5": {"alg": "RSA1_5"},
+    "RSA-OAEP": {"alg": "RSA-OAEP"},
+    "A256KW": {"alg": "A256KW"},
+    "ECDH-ES": {"alg": "ECDH-ES"},
+    "none": {"alg": "none"},
+    "a list as alg": {"alg": ["dir"]},
+    "no alg": {"alg": ...},
+    "A128GCM": {"enc": "A128GCM"},
+    "A256CBC-HS512": {"enc": "A256CBC-HS512"},
+    "no enc": {"enc": ...},
+    "a list as enc": {"enc": ["A256GCM"]},
+    "an unknown kid": {"kid": "e2"},
+    "no kid": {"kid": ...},
+    "a list as kid": {"kid": ["e1"]},
+    "another cty": {"cty": "json"},
+    "cty in lower case": {"cty": "jwt"},
+    "no cty": {"cty": ...},
+    "a key in the header": {"jwk": {"kty": "oct", "k": b64(CONTENT_KEY)}},
+    "a URL of keys": {"jku": "http://127.0.0.1:1/"},
+    "apu": {"apu": "AAAA"},
+    "typ": {"typ": "at+jwt"},
+}
+
+
+@pytest.mark.parametrize("changes", HEADERS.values(), ids=HEADERS)
+def test_the_header_is_ours(target: Target, sealer: Sealer, changes: dict[str, Any]) -> None:
+    began = time.perf_counter()
+    raw = sealer.seal(SIGNING.token(target.claims), sealer.header(**changes))
+    with pytest.raises(TokenNotValid):
+        verify(raw)
+    assert time.perf_counter() - began < 1
+    target.refuses(raw)
+
+
+@pytest.mark.parametrize("epk", [..., None, {}, "x", {"kty": "EC", "crv": "P-256"}, ["x"]])
+def test_an_ephemeral_key_is_a_key(user: Any, client: JSONClient, settings: Any, epk: Any) -> None:
+    sealer = SEALERS["EC"]()
+    settings.JWT_AUTH = {"SIGNING_KEY": SIGNING.setting, "ENCRYPTION_KEY": sealer.setting}
+    header = {**sealer.header(), "epk": epk}
+    if epk is ...:
+        del header["epk"]
+    raw = sealer.seal("x", json.dumps(header).encode())
+    assert client.whoami(raw).json()["code"] == "token_not_valid"
+
+
+PARTS: dict[str, dict[str, bytes]] = {
+    "no iv": {"iv": b""},
+    "a short iv": {"iv": b"\0" * 8},
+    "a long iv": {"iv": b"\0" * 16},
+    "another iv": {"iv": b"\0" * 12},
+    "no tag": {"tag": b""},
+    "a short tag": {"tag": b"\0" * 4},
+    "a long tag": {"tag": b"\0" * 17},
+    "another tag": {"tag": b"\0" * 16},
+    "no ciphertext": {"ciphertext": b""},
+    "another ciphertext": {"ciphertext": b"\0" * 400},
+    "a wrapped key of no length": {"wrapped": b"\0"},
+    "a wrapped key of zeros": {"wrapped": b"\0" * 40},
+    "a wrapped key of 256 zeros": {"wrapped": b"\0" * 256},
+}
+
+
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
+def test_every_part_counts(target: Target, sealer: Sealer, parts: dict[str, bytes]) -> None:
+    inner = SIGNING.token(target.claims)
+    raw = sealer.seal(inner, **{name: one for name, one in parts.items() if name != "iv"})
+    if "iv" in parts:
+        segments = parts_of(sealer.seal(inner))
+        segments[2] = b64(parts["iv"])
+        raw = ".".join(segments)
+    target.refuses(raw)
+
+
+def test_any_change_is_noticed(target: Target, sealer: Sealer) -> None:
+    good = sealer.seal(SIGNING.token(target.claims))
+    segments = parts_of(good)
+    for position, segment in enumerate(segments):
+        if not segment:
+            continue
+        changed = ("B" if segment[0] == "A" else "A") + segment[1:]
+        target.refuses(".".join([*segments[:position], changed, *segments[position + 1 :]]))
+    for spelled in (f"{good}=", f" {good}", f"{good}.", f"{good}.x", good.replace(".", "..", 1)):
+        with pytest.raises(TokenNotValid):
+            verify(spelled)
+
+
+def test_off_means_off(user: Any, client: JSONClient, settings: Any, sealer: Sealer) -> None:
+    settings.JWT_AUTH = {"SIGNING_KEY": SIGNING.setting}
+    inner = sessions.start(user).access_token
+    assert client.whoami(inner).status_code == 200
+    assert client.whoami(sealer.seal(inner)).json()["code"] == "token_not_valid"
+
+
+def test_decryption_keys_alone_take_both(
+    user: Any, client: JSONClient, settings: Any, sealer: Sealer
+) -> None:
+    settings.JWT_AUTH = {"SIGNING_KEY": SIGNING.setting, "DECRYPTION_KEYS": [sealer.setting]}
+    inner = sessions.start(user).access_token
+    assert inner.count(".") == 2
+    assert client.whoami(inner).status_code == 200
+    assert client.whoami(sealer.seal(inner)).status_code == 200
+
+
+def test_every_failure_is_answered_alike(target: Target, sealer: Sealer) -> None:
+    inner = SIGNING.token(target.claims)
+    unwrap = sealer.seal(inner, wrapped=b"\1" * (256 if sealer.algorithm.startswith("RSA") else 40))
+    tag = sealer.seal(inner, tag=b"\0" * 16)
+    signature = sealer.seal(SIGNING.token(target.claims, sign=lambda signed: b"\0" * 32))
+    answers = {
+        target.refuses_header(f"Bearer {raw}", "token_not_valid").content
+        for raw in (unwrap, tag, signature, "x.y.z")
+    }
+    assert len(answers) == 1
+
+
+def test_a_key_that_is_taken_out_ends_its_tokens_at_once(
+    user: Any, client: JSONClient, settings: Any, sealer: Sealer
+) -> None:
+    raw = sessions.start(user).access_token
+    assert client.whoami(raw).status_code == 200
+    settings.JWT_AUTH = {
+        "SIGNING_KEY": SIGNING.setting,
+        "ENCRYPTION_KEY": "x" * 20 + "abcdefghijkl",
+    }
+    assert client.whoami(raw).json()["code"] == "token_not_valid"
+
+
+def test_a_token_that_gets_too_long_is_not_made(user: Any, sealer: Sealer) -> None:
+    issued = current().access_tokens
+    assert issued.encryption is not None
+    with pytest.raises(ValueError, match="longer"):
+        issued.encryption.seal("x" * 7000)
+
+
+UNUSABLE: dict[str, tuple[Any, str]] = {
+    "a short secret": ("x" * 31, "E005"),
+    "a public key": (public_pem(private_pem("P-256")), "E005"),
+    "Ed25519": (private_pem("Ed25519"), "E005"),
+    "a JWK for signatures": ({"kty": "oct", "k": b64(CONTENT_KEY), "use": "sig"}, "E005"),
+    "a JWK for other operations": (
+        {"kty": "oct", "k": b64(CONTENT_KEY), "key_ops": ["sign"]},
+        "E005",
+    ),
+    "a number": (7, "E005"),
+    "the signing key": (SIGNING.setting, "E014"),
+}
+
+
+@pytest.mark.parametrize(("form", "number"), UNUSABLE.values(), ids=UNUSABLE)
+@pytest.mark.parametrize("name", ["ENCRYPTION_KEY", "DECRYPTION_KEYS"])
+def test_what_cannot_encrypt_is_an_error(settings: Any, name: str, form: Any, number: str) -> None:
+    from jwt_auth.conf import read_settings
+
+    value = form if name == "ENCRYPTION_KEY" else [form]
+    settings.JWT_AUTH = {"SIGNING_KEY": SIGNING.setting, name: value}
+    problems = read_settings()[1]
+    assert [one.id for one in problems] == [f"jwt_auth.{number}"]
+    assert b64(CONTENT_KEY) not in str(problems)
+
+
+def test_an_rsa_key_that_signs_does_not_encrypt(settings: Any) -> None:
+    from jwt_auth.conf import read_settings
+
+    pem = private_pem("RSA-2048")
+    settings.JWT_AUTH = {"SIGNING_KEY": pem, "ENCRYPTION_KEY": pem}
+    assert [one.id for one in read_settings()[1]] == ["jwt_auth.E014"]
+
+
+def test_a_longer_secret_opens_its_own(user: Any, client: JSONClient, settings: Any) -> None:
+    settings.JWT_AUTH = {"ENCRYPTION_KEY": "a secret that is much longer than thirty-two bytes"}
+    assert client.whoami(sessions.start(user).access_token).status_code == 200
+
+
+def test_two_keys_of_one_name_are_an_error(settings: Any) -> None:
+    from jwt_auth.conf import read_settings
+
+    key = {"kty": "oct", "k": b64(CONTENT_KEY), "kid": "e1"}
+    settings.JWT_AUTH = {"ENCRYPTION_KEY": key, "DECRYPTION_KEYS": [key]}
+    assert [one.id for one in read_settings()[1] if one.is_fatal] == ["jwt_auth.E006"]
+
+
+def test_without_the_extra_it_is_an_error(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from jwt_auth.conf import read_settings
+
+    monkeypatch.setitem(sys.modules, "jwt_auth.tokens.jwe", None)
+    settings.JWT_AUTH = {"ENCRYPTION_KEY": "x" * 40}
+    [problem] = [one for one in read_settings()[1] if one.is_fatal]
+    assert problem.id == "jwt_auth.E007"
+    assert "[jwe]" in problem.message
