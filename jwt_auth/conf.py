@@ -514,7 +514,11 @@ class _Reader:
             )
             return None
         named = [("ENCRYPTION_KEY", form)] if form is not None else []
-        named += [(f"DECRYPTION_KEYS[{position}]", one) for position, one in enumerate(others)]
+        named += [
+            (f"DECRYPTION_KEYS[{position}]", one)
+            for position, one in enumerate(others)
+            if one is not None
+        ]
         keys = []
         for name, one in named:
             key: Any = self._loaded(name, one, jwe.load_encryption_key)
@@ -536,7 +540,10 @@ class _Reader:
                 "Two keys that decrypt have the same kid.",
                 "List each key once, in ENCRYPTION_KEY or in DECRYPTION_KEYS.",
             )
-        return jwe.EncryptionRing(encrypting, keys)
+        # `None` among them is what it is as ENCRYPTION_KEY: no encryption.
+        return jwe.EncryptionRing(
+            encrypting, keys, takes_plain=encrypting is None or None in others
+        )
 
     def _permissions(self, name: str, path: Path) -> None:
         try:

@@ -124,6 +124,20 @@ class TestInspect:
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{sessions.start(user).access_token}\n"))
         assert "accepted" in run("jwt_auth_inspect", "-")
 
+    def test_an_encrypted_token(self, user: User, settings: Any) -> None:
+        settings.JWT_AUTH = {"ENCRYPTION_KEY": "0123456789" * 4}
+        raw = sessions.start(user).access_token
+        shown = run("jwt_auth_inspect", raw)
+        assert "alg: 'dir'" in shown
+        assert f"sub: '{user.pk}'" in shown
+        assert "accepted until" in shown
+        settings.JWT_AUTH = {"DECRYPTION_KEYS": ["9876543210" * 4]}
+        assert "no key of this kid and alg opens it" in run("jwt_auth_inspect", raw)
+        settings.JWT_AUTH = {}
+        shown = run("jwt_auth_inspect", raw)
+        assert "no key decrypts" in shown
+        assert "sub:" not in shown
+
     def test_a_failing_database(
         self, user: User, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -56,10 +56,21 @@ class EncryptionKey:
 
 
 class EncryptionRing:
-    """The keys that open encrypted tokens. If one encrypts, plain tokens are refused."""
+    """The keys that open encrypted tokens; one of them may encrypt.
 
-    def __init__(self, encrypting: EncryptionKey | None, others: Sequence[EncryptionKey]) -> None:
+    *takes_plain* is whether a token may come in plain as well: before a change of the
+    settings has reached every process, and after.
+    """
+
+    def __init__(
+        self,
+        encrypting: EncryptionKey | None,
+        others: Sequence[EncryptionKey],
+        *,
+        takes_plain: bool,
+    ) -> None:
         self.encrypting = encrypting
+        self._takes_plain = takes_plain
         first = [] if encrypting is None else [encrypting]
         self._by_kid = {key.kid: key for key in (*first, *others)}
 
@@ -90,7 +101,7 @@ class EncryptionRing:
         if not isinstance(raw, str) or len(raw) > MAX_LENGTH:
             raise TokenNotValid("no text, or too long")
         if raw.count(".") != 4:
-            if self.encrypting is not None:
+            if not self._takes_plain:
                 raise TokenNotValid("not encrypted")
             return raw
         if _COMPACT.fullmatch(raw) is None:

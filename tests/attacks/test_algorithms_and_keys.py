@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
+from jwt_auth.tokens.claims import read_segment
 from tests.attacks.conftest import Target
 from tests.attacks.forge import FORGES, SECRET, b64, hs256, mac, raw_ecdsa, to_json
 from tests.conftest import JSONClient, private_pem, public_pem

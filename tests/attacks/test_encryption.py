@@ -191,6 +191,17 @@ def test_decryption_keys_alone_take_both(
     assert client.whoami(sealer.seal(inner)).status_code == 200
 
 
+def test_none_among_the_decryption_keys_is_the_step_between(
+    user: Any, client: JSONClient, settings: Any, sealer: Sealer
+) -> None:
+    settings.JWT_AUTH = {**settings.JWT_AUTH, "DECRYPTION_KEYS": [None]}
+    sealed = sessions.start(user).access_token
+    assert sealed.count(".") == 4
+    assert client.whoami(sealed).status_code == 200
+    opened = current().access_tokens.encryption.open(sealed)  # type: ignore[union-attr]
+    assert client.whoami(opened).status_code == 200
+
+
 def test_every_failure_is_answered_alike(target: Target, sealer: Sealer) -> None:
     inner = SIGNING.token(target.claims)
     unwrap = sealer.seal(inner, wrapped=b"\1" * (256 if sealer.algorithm.startswith("RSA") else 40))
@@ -272,8 +283,10 @@ def test_two_keys_of_one_name_are_an_error(settings: Any) -> None:
 def test_without_the_extra_it_is_an_error(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
+    import jwt_auth.tokens
     from jwt_auth.conf import read_settings
 
+    monkeypatch.delattr(jwt_auth.tokens, "jwe", raising=False)
     monkeypatch.setitem(sys.modules, "jwt_auth.tokens.jwe", None)
     settings.JWT_AUTH = {"ENCRYPTION_KEY": "x" * 40}
     [problem] = [one for one in read_settings()[1] if one.is_fatal]

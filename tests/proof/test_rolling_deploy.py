@@ -46,6 +46,18 @@ PLANS: dict[str, list[dict[str, Any]]] = {
         jwt_auth(SIGNING_KEY=EC, VERIFYING_KEYS=[None]),
         jwt_auth(SIGNING_KEY=EC),
     ],
+    "encryption on, to another key, and off": [
+        jwt_auth(SIGNING_KEY=ED),
+        jwt_auth(SIGNING_KEY=ED, DECRYPTION_KEYS=[EC]),
+        jwt_auth(SIGNING_KEY=ED, ENCRYPTION_KEY=EC, DECRYPTION_KEYS=[None]),
+        jwt_auth(SIGNING_KEY=ED, ENCRYPTION_KEY=EC),
+        jwt_auth(SIGNING_KEY=ED, ENCRYPTION_KEY=EC, DECRYPTION_KEYS=[RSA]),
+        jwt_auth(SIGNING_KEY=ED, ENCRYPTION_KEY=RSA, DECRYPTION_KEYS=[EC]),
+        jwt_auth(SIGNING_KEY=ED, ENCRYPTION_KEY=RSA),
+        jwt_auth(SIGNING_KEY=ED, ENCRYPTION_KEY=RSA, DECRYPTION_KEYS=[None]),
+        jwt_auth(SIGNING_KEY=ED, DECRYPTION_KEYS=[RSA]),
+        jwt_auth(SIGNING_KEY=ED),
+    ],
     "SECRET_KEY": [
         secrets(OLD_SECRET),
         secrets(OLD_SECRET, NEW_SECRET),
