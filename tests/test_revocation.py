@@ -28,6 +28,8 @@ from jwt_auth.runtime import current
 from tests.conftest import Clock, JSONClient
 
 INTERVAL = 0.2
+# Much longer than 20 requests take on a machine that does other things as well.
+MAX_AGE = 1.5
 WINDOW = timedelta(minutes=8)
 
 
@@ -63,7 +65,7 @@ def database() -> Iterator[Database]:
 def revocations(database: Database) -> RevocationList:
     return RevocationList(
         interval=timedelta(seconds=INTERVAL),
-        max_age=timedelta(seconds=4 * INTERVAL),
+        max_age=timedelta(seconds=MAX_AGE),
         window=WINDOW,
         clock=timezone.now,
         read=database.read,
@@ -108,10 +110,11 @@ def test_one_read_an_interval_whatever_is_asked(
     while time.monotonic() - began < 0.8 * INTERVAL:
         assert check(revocations, ended) == "session_ended"
         assert check(revocations, other) == "good"
-    assert database.reads == 1
+    assert database.reads <= 1 + (time.monotonic() - began) / INTERVAL
+    before = database.reads
     time.sleep(INTERVAL)
     check(revocations, other)
-    assert database.reads == 2
+    assert database.reads == before + 1
 
 
 @both_paths
@@ -153,12 +156,14 @@ def test_a_database_that_fails(
     database.error = OperationalError("gone away")
     time.sleep(INTERVAL)
     # The old list serves, and one attempt is made an interval.
+    began = time.monotonic()
     for _ in range(20):
         assert check(revocations, ended) == "session_ended"
         assert check(revocations, other) == "good"
-    assert database.reads == 2
-    assert len(caplog.records) == 1
-    time.sleep(4 * INTERVAL)
+    intervals = (time.monotonic() - began) / INTERVAL
+    assert database.reads <= 2 + intervals
+    assert len(caplog.records) <= 1 + intervals
+    time.sleep(MAX_AGE)
     assert check(revocations, other) == "unavailable"
     database.error = None
     time.sleep(INTERVAL)
@@ -187,7 +192,7 @@ def test_a_database_that_hangs_holds_nobody(
     time.sleep(INTERVAL)
     waits, verdicts = [], []
     began = time.monotonic()
-    while time.monotonic() - began < 6 * INTERVAL:
+    while time.monotonic() - began < MAX_AGE + 2 * INTERVAL:
         asked = time.monotonic()
         verdicts.append(check(revocations, session))
         waits.append(time.monotonic() - asked)
