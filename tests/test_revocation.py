@@ -544,7 +544,7 @@ class TestWithCommits:
         began = time.monotonic()
         while not _is_refused(pair):
             time.sleep(0.01)
-        assert time.monotonic() - began < 1.3
+        assert time.monotonic() - began < 3
 
     def test_a_child_process_begins_anew(self, pair: sessions.TokenPair) -> None:
         before = current()

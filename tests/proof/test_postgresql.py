@@ -197,7 +197,7 @@ def test_purge(user: User, outcome: Callable[..., None], start_python: Callable[
 
 
 def measured_read() -> tuple[float, int]:
-    """Read the list; return the longest of several times, and the most memory."""
+    """Read the list; return the median of several times, and the most memory."""
     since = timezone.now() - current().revocation_window
     times = []
     # What the tests have on the heap is collected at moments that say nothing of a read.
@@ -212,7 +212,8 @@ def measured_read() -> tuple[float, int]:
     tracemalloc.start()
     try:
         ended_sessions("default", since)
-        return max(times), tracemalloc.get_traced_memory()[1]
+        # What else the machine does shows in single reads.
+        return statistics.median(times), tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
         gc.unfreeze()
