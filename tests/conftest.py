@@ -19,8 +19,10 @@ from django.test import Client
 from jwt_auth.runtime import current
 
 # Proofs need a database that several processes share: see tests/proof.
-if os.environ.get("JWT_AUTH_TEST_PROOF") is None:
-    collect_ignore = ["proof"]
+collect_ignore = [] if os.environ.get("JWT_AUTH_TEST_PROOF") else ["proof"]
+# Other ecosystems are installed for these: see tests/interop.
+if os.environ.get("JWT_AUTH_TEST_INTEROP") is None:
+    collect_ignore.append("interop")
 
 # What is slow is measured elsewhere; a loaded machine fails no test.
 hypothesis.settings.register_profile("tests", deadline=None)
