@@ -82,6 +82,17 @@ def test_a_token_is_nested_once(target: Target, sealer: Sealer) -> None:
     target.refuses(sealer.seal(sealer.seal(SIGNING.token(target.claims))))
 
 
+def seconds_to_refuse(raw: str) -> float:
+    """Return how long a refusal takes: the least of several, on a machine that does more."""
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        with pytest.raises(TokenNotValid):
+            verify(raw)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
 HEADERS: dict[str, Any] = {
     "zip": {"zip": "DEF"},
     "crit": {"crit": ["exp"]},
@@ -114,11 +125,8 @@ HEADERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("changes", HEADERS.values(), ids=HEADERS)
 def test_the_header_is_ours(target: Target, sealer: Sealer, changes: dict[str, Any]) -> None:
-    began = time.perf_counter()
     raw = sealer.seal(SIGNING.token(target.claims), sealer.header(**changes))
-    with pytest.raises(TokenNotValid):
-        verify(raw)
-    assert time.perf_counter() - began < 1
+    assert seconds_to_refuse(raw) < 0.05
     target.refuses(raw)
 
 
@@ -158,6 +166,7 @@ def test_every_part_counts(target: Target, sealer: Sealer, parts: dict[str, byte
         segments = parts_of(sealer.seal(inner))
         segments[2] = b64(parts["iv"])
         raw = ".".join(segments)
+    assert seconds_to_refuse(raw) < 0.05
     target.refuses(raw)
 
 
