@@ -402,14 +402,7 @@ class _Reader:
                     f"Set SIGNING_KEY to a private key for {algorithm}.",
                 )
                 return None
-            if django_settings.SECRET_KEY.startswith("django-insecure-"):
-                self._error(
-                    "E013",
-                    "Access tokens are signed with a key derived from a SECRET_KEY that begins "
-                    "with 'django-insecure-'.",
-                    "Set SECRET_KEY to a secret value, or JWT_AUTH['SIGNING_KEY'].",
-                    deploy=True,
-                )
+            self._insecure(django_settings.SECRET_KEY)
             self._warning(
                 "W001",
                 "Access tokens are signed with a key derived from SECRET_KEY.",
@@ -418,6 +411,7 @@ class _Reader:
             )
             signing, *fallbacks = derived_signing_keys(_hmac_algorithm(algorithm))
             return self._unique(signing, [*fallbacks, *verifying])
+        self._insecure(form)
         key = self._key("SIGNING_KEY", form, algorithm, private=True)
         if key is None:
             return None
@@ -428,6 +422,17 @@ class _Reader:
                 f"Leave ALGORITHM out (this key means {key.algorithm}), or change the key.",
             )
         return self._unique(key, verifying)
+
+    def _insecure(self, secret: Any) -> None:
+        text = secret.decode("utf-8", "ignore") if isinstance(secret, bytes) else secret
+        if isinstance(text, str) and text.startswith("django-insecure-"):
+            self._error(
+                "E013",
+                "Access tokens are trusted by, or by a key derived from, a SECRET_KEY that begins "
+                "with 'django-insecure-'.",
+                "Set SECRET_KEY to a secret value, or JWT_AUTH['SIGNING_KEY'].",
+                deploy=True,
+            )
 
     def _algorithm(self) -> str | None:
         value = self.raw.get("ALGORITHM")
@@ -450,6 +455,7 @@ class _Reader:
         for position, form in enumerate(forms):
             if form is None:
                 # As for SIGNING_KEY: the step from or to a key of its own.
+                self._insecure(django_settings.SECRET_KEY)
                 yield from derived_signing_keys(_hmac_algorithm(algorithm))
                 continue
             key = self._key(f"VERIFYING_KEYS[{position}]", form, algorithm, private=False)
@@ -525,10 +531,11 @@ class _Reader:
             if key is None:
                 return None
             # RFC 8725 section 3.5: one key, one purpose.
-            if ring is not None and key.identity in ring.identities:
+            is_signing = ring is not None and key.identity in ring.identities
+            if is_signing or one in (django_settings.SECRET_KEY, _as_bytes("SECRET_KEY")):
                 self._error(
                     "E014",
-                    f"{name} is a signing key as well.",
+                    f"{name} is a signing key or SECRET_KEY as well.",
                     "Make a key of its own: whoever gets to know one must not have the other.",
                 )
             keys.append(key)
@@ -547,12 +554,13 @@ class _Reader:
 
     def _permissions(self, name: str, path: Path) -> None:
         try:
-            mode = path.stat().st_mode
+            mode, data = path.stat().st_mode, path.read_bytes()
         except (OSError, ValueError):
             # Said when the key is loaded.
             return
         # A public key may be read by anybody, and other systems have no such bits.
-        if os.name == "posix" and mode & 0o077 and b"PUBLIC KEY" not in path.read_bytes():
+        is_public = b"-----BEGIN" in data and b"PRIVATE KEY-----" not in data
+        if os.name == "posix" and mode & 0o077 and not is_public:
             self._warning(
                 "W005",
                 f"{name}: the key file can be read by others than its owner.",
@@ -560,15 +568,16 @@ class _Reader:
             )
 
     def _unique(self, signing: Key, others: Sequence[Key]) -> KeyRing:
-        seen = {signing.kid}
+        kids, identities = {signing.kid}, {signing.identity}
         for key in others:
-            if key.kid in seen:
+            if key.kid in kids or key.identity in identities:
                 self._error(
                     "E006",
-                    f"Two keys have the kid {key.kid!r}.",
+                    f"Two keys have the kid {key.kid!r}, or are the same.",
                     "List each key once, in SIGNING_KEY or in VERIFYING_KEYS.",
                 )
-            seen.add(key.kid)
+            kids.add(key.kid)
+            identities.add(key.identity)
         return KeyRing(signing, others)
 
     def _error(self, number: str, message: str, hint: str, *, deploy: bool = False) -> None:
@@ -589,6 +598,11 @@ def derived_signing_keys(algorithm: str) -> list[Key]:
     """
     derived = derive_keys("access_token", f"sha{algorithm.removeprefix('HS')}")
     return [load_secret(secret, algorithm) for secret in dict.fromkeys(derived)]
+
+
+def _as_bytes(setting: str) -> bytes:
+    value = getattr(django_settings, setting)
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 
 
 def _has_secret_key() -> bool:

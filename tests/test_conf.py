@@ -299,8 +299,21 @@ def test_a_secret_key_of_startproject_is_an_error_in_production(settings: Any) -
     found = {one.id for one in conf.read_settings()[1] if one.deploy}
     assert found == {"jwt_auth.E013", "jwt_auth.W001"}
     assert conf.load_settings().ring
+    settings.JWT_AUTH = {"SIGNING_KEY": settings.SECRET_KEY}
+    assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E013"]
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [None]}
+    assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E013"]
     settings.JWT_AUTH = {"SIGNING_KEY": SECRET}
     assert conf.read_settings()[1] == []
+
+
+def test_a_key_under_two_names_is_an_error(settings: Any) -> None:
+    jwk = {"kty": "oct", "k": "cThaci0zblZRbTRzVDB4VzdiS2YyTGhZYzlFYTZEakc"}
+    settings.JWT_AUTH = {
+        "SIGNING_KEY": {**jwk, "kid": "a"},
+        "VERIFYING_KEYS": [{**jwk, "kid": "b"}],
+    }
+    assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E006"]
 
 
 def test_a_key_file_that_others_can_read_is_a_warning(settings: Any, tmp_path: Path) -> None:
@@ -309,6 +322,7 @@ def test_a_key_file_that_others_can_read_is_a_warning(settings: Any, tmp_path: P
     public.write_bytes(public_pem(private_pem("P-384")))
     public.chmod(0o644)
     both = {"SIGNING_KEY": private, "VERIFYING_KEYS": [public]}
+    private.write_bytes(b"# not a PUBLIC KEY\n" + private.read_bytes())
     for mode, ids in ((0o600, []), (0o640, ["W005"]), (0o604, ["W005"])):
         private.chmod(mode)
         assert [one[0] for one in problems(both, settings)] == ids

@@ -38,12 +38,13 @@ class TestGenerate:
         path = tmp_path / "key"
         shown = run("jwt_auth_generate_key", "--algorithm", algorithm, "--output", str(path))
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        key = load_key(path, algorithm, private=True)
+        key = load_key(path, private=True)
         assert f"({algorithm}, kid {key.kid})" in shown
         assert path.read_text().strip() not in shown
-        # The last line of settings, as it is printed.
-        also = {"ALGORITHM": algorithm} if f'"ALGORITHM": "{algorithm}"' in shown else {}
-        settings.JWT_AUTH = {**also, "SIGNING_KEY": path}
+        # The settings of each step, as they are printed.
+        settings.JWT_AUTH = {"VERIFYING_KEYS": [path]}
+        assert current().settings.ring._by_kid[key.kid].algorithm == algorithm
+        settings.JWT_AUTH = {"SIGNING_KEY": path}
         assert current().settings.ring.signing.algorithm == algorithm
         assert client.whoami(client.login().json()["access_token"]).status_code == 200
 
@@ -56,6 +57,12 @@ class TestGenerate:
         names = [path.name for path in tmp_path.iterdir()]
         assert len(names) == 2
         assert all(re.fullmatch(r"jwt_auth-ES256-[\w-]{8}\.pem", name) for name in names)
+
+    def test_a_name_cannot_write_what_is_printed(self, tmp_path: Path) -> None:
+        path = tmp_path / 'a"]}; \x1b[31m'
+        shown = run("jwt_auth_generate_key", "--algorithm", "ES256", "--output", str(path))
+        assert "\x1b" not in shown
+        assert shown.count(f"Path({str(path)!r})") == 3
 
     def test_nothing_is_overwritten(self, tmp_path: Path) -> None:
         path = tmp_path / "key.pem"
@@ -121,8 +128,25 @@ class TestInspect:
         assert "not in the database" in run("jwt_auth_inspect", raw)
 
     def test_a_token_from_standard_input(self, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sys.stdin", io.StringIO(f"{sessions.start(user).access_token}\n"))
+        line = f"{sessions.start(user).access_token}\n".encode()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(line)))
         assert "accepted" in run("jwt_auth_inspect", "-")
+
+    def test_standard_input_that_is_no_text(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe.")))
+        assert "Not a compact JWS" in run("jwt_auth_inspect", "-")
+
+    def test_nothing_is_shown_of_what_is_too_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(CommandError, match="at most 8192"):
+            run("jwt_auth_inspect", "a" * 8193)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a" * 100_000)))
+        with pytest.raises(CommandError, match="at most 8192"):
+            run("jwt_auth_inspect", "-")
+
+    def test_broken_settings_are_said_before_anything_else(self, settings: Any) -> None:
+        settings.JWT_AUTH = {"SIGNING_KEY": "short"}
+        with pytest.raises(CommandError, match="SIGNING_KEY"):
+            run("jwt_auth_inspect", "a.b.c")
 
     def test_an_encrypted_token(self, user: User, settings: Any) -> None:
         settings.JWT_AUTH = {"ENCRYPTION_KEY": "0123456789" * 4}
@@ -150,5 +174,5 @@ class TestInspect:
         assert "cannot be judged" in run("jwt_auth_inspect", pair.refresh_token or "")
 
     def test_deep_and_hostile_headers(self) -> None:
-        deep = b64(b'{"a":' * 2000 + b"1" + b"}" * 2000)
+        deep = b64(b'{"a":' * 400 + b"1" + b"}" * 400)
         assert "not strict JSON" in run("jwt_auth_inspect", f"{deep}.{deep}.x")

@@ -13,6 +13,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from joserfc import jwe
@@ -22,7 +23,14 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from jwt_auth.errors import TokenNotValid
 from jwt_auth.tokens.claims import read_object, read_segment
 from jwt_auth.tokens.jws import MAX_LENGTH
-from jwt_auth.tokens.keys import KeyForm, UnusableKey, read_material, thumbprint
+from jwt_auth.tokens.keys import (
+    KeyForm,
+    UnusableKey,
+    demand_secrecy,
+    read_file,
+    read_material,
+    thumbprint,
+)
 
 logger = logging.getLogger("jwt_auth")
 
@@ -32,9 +40,11 @@ SECRET_LENGTH = 32
 # RFC 7516 section 7.1: five segments; with a shared secret the second is empty.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+){3}", re.ASCII)
 _MEMBERS = frozenset({"alg", "enc", "kid", "cty", "epk"})
+LONGEST_RSA_KEY = 8192
 _IV_LENGTH, _TAG_LENGTH = 12, 16
 # A content key of 32 bytes, wrapped (RFC 3394 section 2.2.1).
 _WRAPPED_LENGTH = 40
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -50,6 +60,8 @@ class EncryptionKey:
     material: Any
     # How long the second segment is, in bytes.
     wrapped_length: int
+    # The curve of an EC key, which an ephemeral key has to be on.
+    curve: str | None = None
 
     def __repr__(self) -> str:
         return f"<EncryptionKey {self.kid} for {self.algorithm}>"
@@ -127,9 +139,21 @@ class EncryptionRing:
         key = self._by_kid.get(kid) if isinstance(kid, str) else None
         if key is None or header.get("alg") != key.algorithm:
             raise TokenNotValid("no key of this kid and alg opens it")
-        if ("epk" in header) != key.algorithm.startswith("ECDH"):
+        if ("epk" in header) != (key.curve is not None):
             raise TokenNotValid("epk is missing, or has no place")
+        if key.curve is not None and not _is_public_point(header["epk"], key.curve):
+            raise TokenNotValid("epk is no public key of this curve")
         return key
+
+
+def _is_public_point(epk: Any, curve: str) -> bool:
+    # Whether the point is on the curve is seen when it is computed with.
+    return (
+        isinstance(epk, dict)
+        and epk.keys() == {"kty", "crv", "x", "y"}
+        and all(isinstance(one, str) for one in epk.values())
+        and (epk["kty"], epk["crv"]) == ("EC", curve)
+    )
 
 
 def load_encryption_key(form: KeyForm) -> EncryptionKey:
@@ -143,9 +167,19 @@ def load_encryption_key(form: KeyForm) -> EncryptionKey:
         MissingExtra: the kind of key needs `cryptography`.
         UnusableKey: weak, public, of the wrong kind, or unreadable.
     """
+    if isinstance(form, Path):
+        form = read_file(form)
     material, kid = read_material(form, private=True, use="enc")
     if isinstance(material, bytes):
-        return _of_secret(material, kid)
+        key = _of_secret(material, kid)
+    else:
+        key = _of_private_key(material, kid)
+    if isinstance(form, Mapping) and form.get("alg", key.algorithm) != key.algorithm:
+        raise UnusableKey(f"the JWK's alg is not {key.algorithm}")
+    return key
+
+
+def _of_private_key(material: Any, kid: str | None) -> EncryptionKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -156,12 +190,18 @@ def load_encryption_key(form: KeyForm) -> EncryptionKey:
         serialization.NoEncryption(),
     )
     if isinstance(material, rsa.RSAPrivateKey):
-        length = material.key_size // 8
+        if material.key_size > LONGEST_RSA_KEY:
+            # joserfc opens nothing longer.
+            raise UnusableKey(f"an RSA key that encrypts has at most {LONGEST_RSA_KEY} bits")
+        length = (material.key_size + 7) // 8
         key: Any = RSAKey.import_key(pem)
         return EncryptionKey(kid or identity, "RSA-OAEP-256", identity, key, length)
     if isinstance(material, ec.EllipticCurvePrivateKey):
         key = ECKey.import_key(pem)
-        return EncryptionKey(kid or identity, "ECDH-ES+A256KW", identity, key, _WRAPPED_LENGTH)
+        curve = _CURVES[material.curve.name]
+        return EncryptionKey(
+            kid or identity, "ECDH-ES+A256KW", identity, key, _WRAPPED_LENGTH, curve
+        )
     raise UnusableKey("a key that encrypts is a secret, RSA or EC")
 
 
@@ -170,6 +210,7 @@ def _of_secret(secret: bytes, kid: str | None) -> EncryptionKey:
         raise UnusableKey(
             f"a secret that encrypts has at least {SECRET_LENGTH} bytes; this one has {len(secret)}"
         )
+    demand_secrecy(secret)
     content_key = secret
     if len(secret) > SECRET_LENGTH:
         content_key = hmac.digest(secret, b"jwt_auth encryption key", "sha256")

@@ -12,6 +12,7 @@ import json
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ class KeyRing:
 
 
 def load_key(form: KeyForm, algorithm: str | None = None, *, private: bool) -> Key:
-    """Make a key of what a setting holds: secret, PEM, `Path` to either, or JWK.
+    """Make a key of what a setting holds: secret, PEM, JWK, or a `Path` to one of them.
 
     *algorithm* is used where it fits the kind of key; a JWK's own ``alg`` goes
     before it, and without either the kind decides. *private* demands a key that
@@ -126,6 +127,8 @@ def load_key(form: KeyForm, algorithm: str | None = None, *, private: bool) -> K
         MissingExtra: the kind of key needs `cryptography`.
         UnusableKey: weak, of the wrong kind, or unreadable.
     """
+    if isinstance(form, Path):
+        form = read_file(form)
     if isinstance(form, Mapping):
         return _load_jwk(form, algorithm, private=private)
     material, _ = read_material(form, private=private)
@@ -135,7 +138,7 @@ def load_key(form: KeyForm, algorithm: str | None = None, *, private: bool) -> K
 
 
 def read_material(
-    form: KeyForm, *, private: bool, use: str = "sig"
+    form: str | bytes | Mapping[str, Any], *, private: bool, use: str = "sig"
 ) -> tuple[bytes | Any, str | None]:
     """Return the secret or the cryptography key that *form* holds, and the ``kid`` it brings.
 
@@ -145,8 +148,6 @@ def read_material(
         MissingExtra: the kind of key needs `cryptography`.
         UnusableKey: of the wrong kind, or unreadable. Its strength is not looked at.
     """
-    if isinstance(form, Path):
-        form = _read(form)
     if isinstance(form, Mapping):
         return _jwk_material(form, private=private, use=use)
     try:
@@ -172,13 +173,7 @@ def load_secret(secret: bytes, algorithm: str | None = None, kid: str | None = N
             f"a secret for {algorithm} has at least {SECRET_LENGTHS[algorithm]} bytes; "
             f"this one has {len(secret)}"
         )
-    if secret in _SAMPLES or len(set(secret)) < _FEWEST_DISTINCT_BYTES:
-        raise UnusableKey("this secret can be guessed; make one with secrets.token_urlsafe(64)")
-    try:
-        jws.prepare_secret(secret)
-    except Exception:  # noqa: BLE001
-        # `from None`: PyJWT's message may quote the key.
-        raise UnusableKey("a public key or certificate cannot serve as a secret") from None
+    demand_secrecy(secret)
     digest = hmac.digest(secret, b"jwt_auth key id", "sha256")
     if kid is None:
         # Never a thumbprint: a hash of the secret would let anybody test guesses
@@ -187,13 +182,38 @@ def load_secret(secret: bytes, algorithm: str | None = None, kid: str | None = N
     return Key(kid, algorithm, digest.hex(), verifying=secret, signing=secret, public_jwk=None)
 
 
-def _read(path: Path) -> bytes:
+def demand_secrecy(secret: bytes) -> None:
+    """Refuse a *secret* that others can guess or know.
+
+    Raises:
+        UnusableKey: of few different bytes, from documentation, or a public key.
+    """
+    if secret in _SAMPLES or len(set(secret)) < _FEWEST_DISTINCT_BYTES:
+        raise UnusableKey("this secret can be guessed; make one with secrets.token_urlsafe(64)")
+    try:
+        jws.prepare_secret(secret)
+    except Exception:  # noqa: BLE001
+        # `from None`: PyJWT's message may quote the key.
+        raise UnusableKey("a public key or certificate cannot serve as a secret") from None
+
+
+def read_file(path: Path) -> bytes | Mapping[str, Any]:
+    """Return the secret, the PEM or the JWK in the file *path*.
+
+    Raises:
+        UnusableKey: the file cannot be read.
+    """
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise UnusableKey(f"the file cannot be read ({type(error).__name__})") from None
     if b"-----BEGIN" in data:
         return data
+    if data.lstrip().startswith(b"{"):
+        with suppress(ValueError):
+            jwk = json.loads(data)
+            if isinstance(jwk, dict) and "kty" in jwk:
+                return jwk
     return data.rstrip()
 
 

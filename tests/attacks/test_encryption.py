@@ -7,9 +7,12 @@ import time
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwe as joserfc_jwe
 
 from jwt_auth import sessions, verify
+from jwt_auth.conf import read_settings
 from jwt_auth.errors import TokenNotValid
 from jwt_auth.runtime import current
 from tests.attacks.conftest import Target
@@ -130,7 +133,25 @@ def test_the_header_is_ours(target: Target, sealer: Sealer, changes: dict[str, A
     target.refuses(raw)
 
 
-@pytest.mark.parametrize("epk", [..., None, {}, "x", {"kty": "EC", "crv": "P-256"}, ["x"]])
+POINT = {"kty": "EC", "crv": "P-256", "x": b64(b"\1" * 32), "y": b64(b"\1" * 32)}
+
+
+@pytest.mark.parametrize(
+    "epk",
+    [
+        ...,
+        None,
+        {},
+        "x",
+        {"kty": "EC", "crv": "P-256"},
+        ["x"],
+        POINT,
+        {**POINT, "d": b64(b"\1" * 32)},
+        {**POINT, "crv": "P-384"},
+        {**POINT, "x": 1},
+        {**POINT, "x": b64(b"\1" * 3000)},
+    ],
+)
 def test_an_ephemeral_key_is_a_key(user: Any, client: JSONClient, settings: Any, epk: Any) -> None:
     sealer = SEALERS["EC"]()
     settings.JWT_AUTH = {"SIGNING_KEY": SIGNING.setting, "ENCRYPTION_KEY": sealer.setting}
@@ -252,6 +273,12 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
         "E005",
     ),
     "a number": (7, "E005"),
+    "a secret that can be guessed": ("a" * 40, "E005"),
+    "another alg": ({"kty": "oct", "k": b64(CONTENT_KEY), "alg": "A256KW"}, "E005"),
+    "SECRET_KEY": (
+        "tests-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ",
+        "E014",
+    ),
     "the signing key": (SIGNING.setting, "E014"),
 }
 
@@ -259,7 +286,6 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("form", "number"), UNUSABLE.values(), ids=UNUSABLE)
 @pytest.mark.parametrize("name", ["ENCRYPTION_KEY", "DECRYPTION_KEYS"])
 def test_what_cannot_encrypt_is_an_error(settings: Any, name: str, form: Any, number: str) -> None:
-    from jwt_auth.conf import read_settings
 
     value = form if name == "ENCRYPTION_KEY" else [form]
     settings.JWT_AUTH = {"SIGNING_KEY": SIGNING.setting, name: value}
@@ -269,7 +295,6 @@ def test_what_cannot_encrypt_is_an_error(settings: Any, name: str, form: Any, nu
 
 
 def test_an_rsa_key_that_signs_does_not_encrypt(settings: Any) -> None:
-    from jwt_auth.conf import read_settings
 
     pem = private_pem("RSA-2048")
     settings.JWT_AUTH = {"SIGNING_KEY": pem, "ENCRYPTION_KEY": pem}
@@ -282,7 +307,6 @@ def test_a_longer_secret_opens_its_own(user: Any, client: JSONClient, settings: 
 
 
 def test_two_keys_of_one_name_are_an_error(settings: Any) -> None:
-    from jwt_auth.conf import read_settings
 
     key = {"kty": "oct", "k": b64(CONTENT_KEY), "kid": "e1"}
     settings.JWT_AUTH = {"ENCRYPTION_KEY": key, "DECRYPTION_KEYS": [key]}
@@ -293,7 +317,6 @@ def test_without_the_extra_it_is_an_error(settings: Any, monkeypatch: pytest.Mon
     import sys
 
     import jwt_auth.tokens
-    from jwt_auth.conf import read_settings
 
     monkeypatch.delattr(jwt_auth.tokens, "jwe", raising=False)
     monkeypatch.setitem(sys.modules, "jwt_auth.tokens.jwe", None)
@@ -301,3 +324,24 @@ def test_without_the_extra_it_is_an_error(settings: Any, monkeypatch: pytest.Mon
     [problem] = [one for one in read_settings()[1] if one.is_fatal]
     assert problem.id == "jwt_auth.E007"
     assert "[jwe]" in problem.message
+
+
+def test_an_rsa_key_of_odd_length_opens_its_own(user: Any, settings: Any) -> None:
+    key = rsa.generate_private_key(65537, 2052)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    settings.JWT_AUTH = {"ENCRYPTION_KEY": pem}
+    assert verify(sessions.start(user).access_token).subject == str(user.pk)
+
+
+def test_an_rsa_key_that_is_too_long_is_an_error(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The limit is moved, for a longer key takes a minute to make.
+    monkeypatch.setattr("jwt_auth.tokens.jwe.LONGEST_RSA_KEY", 2047)
+    settings.JWT_AUTH = {"ENCRYPTION_KEY": private_pem("RSA-2048")}
+    [problem] = [one for one in read_settings()[1] if one.is_fatal]
+    assert "at most 2047 bits" in problem.message

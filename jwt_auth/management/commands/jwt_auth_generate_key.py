@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from jwt_auth.tokens.jws import key_to_jwk
 from jwt_auth.tokens.keys import (
     ALGORITHMS,
     CURVE_ALGORITHMS,
@@ -17,6 +20,7 @@ from jwt_auth.tokens.keys import (
     MissingExtra,
     UnusableKey,
     load_key,
+    read_material,
 )
 from jwt_auth.views import KEYS_MAX_AGE
 
@@ -24,23 +28,27 @@ from jwt_auth.views import KEYS_MAX_AGE
 RSA_BITS = 3072
 
 STEPS = """
-Wrote {path} ({algorithm}, kid {kid}), which its owner alone can read.
+Wrote {shown} ({algorithm}, kid {kid}), which its owner alone can read.
 
 No token is refused if every host takes these steps in this order:
 
 1. First verify. Every process knows the new key; the old one still signs.
 
-   JWT_AUTH = {{…, "VERIFYING_KEYS": [Path("{path}")]}}
+   JWT_AUTH = {{…, "VERIFYING_KEYS": [Path({shown})]}}
 
 2. Then sign, when step 1 runs everywhere and {max_age} seconds have passed, in which other
    services have fetched the published keys. What was SIGNING_KEY verifies; write None for
    the key that is derived from SECRET_KEY.
 
-   JWT_AUTH = {{…, {also}"SIGNING_KEY": Path("{path}"), "VERIFYING_KEYS": [<the old key>]}}
+   JWT_AUTH = {{…, "SIGNING_KEY": Path({shown}), "VERIFYING_KEYS": [<the old key>]}}
 
-3. Then forget, when ACCESS_TOKEN_LIFETIME has passed since step 2 ran everywhere.
+3. Then forget, when ACCESS_TOKEN_LIFETIME and LEEWAY have passed since step 2 ran
+   everywhere.
 
-   JWT_AUTH = {{…, {also}"SIGNING_KEY": Path("{path}")}}
+   JWT_AUTH = {{…, "SIGNING_KEY": Path({shown})}}
+
+Leave ALGORITHM out: each key says its own. If it is set today to another than the usual
+one of the old key, see "Signing keys" in docs/how-to/keys.md first.
 """
 
 
@@ -53,29 +61,33 @@ class Command(BaseCommand):
         """Take the algorithm and the file."""
         parser.add_argument("--algorithm", required=True, choices=sorted(ALGORITHMS))
         parser.add_argument(
-            "--output", type=Path, help="the file (default: jwt_auth-<algorithm>-<kid>.pem)"
+            "--output",
+            type=Path,
+            help="the file; by default it is named by algorithm and kid",
         )
 
     def handle(self, *args: Any, algorithm: str, output: Path | None, **options: Any) -> None:
         """Make it."""
         try:
             data = _generate(algorithm)
-            key = load_key(data, algorithm, private=True)
+            if load_key(data, private=True).algorithm != algorithm:
+                # The kind of key means another algorithm: a JWK says which.
+                data = _as_jwk(data, algorithm)
+            key = load_key(json.loads(data) if data[:1] == b"{" else data, private=True)
         except MissingExtra as error:
             raise CommandError(str(error)) from None
         except UnusableKey as error:  # pragma: no cover
             raise CommandError(f"The new key cannot be used: {error}.") from None
-        ending = "secret" if algorithm in SECRET_LENGTHS else "pem"
+        ending = "jwk" if data[:1] == b"{" else "secret" if algorithm in SECRET_LENGTHS else "pem"
         path = output or Path(f"jwt_auth-{algorithm}-{key.kid[:8]}.{ending}")
         _write(path, data)
-        usual = load_key(data, private=True).algorithm
         self.stdout.write(
             STEPS.format(
-                path=path.resolve(),
+                # Nothing that a terminal would obey, and no way out of the literal.
+                shown=ascii(str(path.resolve())),
                 algorithm=algorithm,
                 kid=key.kid,
                 max_age=KEYS_MAX_AGE,
-                also="" if algorithm == usual else f'"ALGORITHM": "{algorithm}", ',
             )
         )
 
@@ -110,6 +122,17 @@ def _generate(algorithm: str) -> bytes:
         serialization.NoEncryption(),
     )
     return pem
+
+
+def _as_jwk(data: bytes, algorithm: str) -> bytes:
+    """Return the key in *data* as a JWK that names its algorithm."""
+    material, _ = read_material(data, private=True)
+    if isinstance(material, bytes):
+        jwk = {"kty": "oct", "k": urlsafe_b64encode(material).rstrip(b"=").decode("ascii")}
+    else:
+        jwk = key_to_jwk(algorithm, material)
+        jwk.pop("key_ops", None)
+    return json.dumps({**jwk, "use": "sig", "alg": algorithm}).encode()
 
 
 def _write(path: Path, data: bytes) -> None:

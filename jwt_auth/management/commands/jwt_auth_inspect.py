@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from jwt_auth.errors import Rejected, TokenNotValid, Unavailable
 from jwt_auth.models import LoginSession, database_answers
 from jwt_auth.runtime import Runtime, current
 from jwt_auth.tokens.claims import read_object
+from jwt_auth.tokens.jws import MAX_LENGTH
 from jwt_auth.tokens.refresh import PREFIX
 
 LONGEST_VALUE = 100
@@ -33,7 +35,16 @@ class Command(BaseCommand):
         """Show it."""
         raw = options["token"]
         if raw == "-":
-            raw = sys.stdin.readline().strip()
+            # Bytes, for what is no text is no token either; and not without end.
+            line = sys.stdin.buffer.readline(MAX_LENGTH + 2)
+            raw = line.decode("utf-8", "replace").strip()
+        if len(raw) > MAX_LENGTH:
+            raise CommandError(f"A token has at most {MAX_LENGTH} characters.")
+        try:
+            # Said before half of an answer is.
+            current()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from None
         lines = _refresh_token(raw) if raw.startswith(PREFIX) else _access_token(raw)
         for line in lines:
             self.stdout.write(line)
