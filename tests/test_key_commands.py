@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
-from jwt_auth import sessions
+from jwt_auth import sessions, verify
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
 from jwt_auth.tokens.keys import ALGORITHMS, load_key
@@ -77,6 +77,47 @@ class TestGenerate:
     def test_none_is_no_algorithm(self) -> None:
         with pytest.raises(CommandError):
             run("jwt_auth_generate_key", "--algorithm", "none")
+
+
+ROTATIONS = [
+    (old, new)
+    for old in (None, "HS256", "HS512", "PS256", "ES256")
+    for new in ("HS512", "PS384", "ES256", "EdDSA")
+    if old != new
+]
+
+
+@pytest.fixture(scope="module")
+def key_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a generated key file for each algorithm of `ROTATIONS`."""
+    folder = tmp_path_factory.mktemp("keys")
+    algorithms = sorted({one for pair in ROTATIONS for one in pair if one is not None})
+    files = {algorithm: folder / algorithm for algorithm in algorithms}
+    for algorithm, path in files.items():
+        run("jwt_auth_generate_key", "--algorithm", algorithm, "--output", str(path))
+    return files
+
+
+@pytest.mark.parametrize(("old", "new"), ROTATIONS)
+def test_the_printed_steps_refuse_no_token(
+    old: str | None, new: str, key_files: dict[str, Path], user: User, settings: Any
+) -> None:
+    before = None if old is None else key_files[old]
+    after = key_files[new]
+    steps = [
+        {"SIGNING_KEY": before},
+        {"SIGNING_KEY": before, "VERIFYING_KEYS": [after]},
+        {"SIGNING_KEY": after, "VERIFYING_KEYS": [before]},
+        {"SIGNING_KEY": after},
+    ]
+    tokens = []
+    for step in steps:
+        settings.JWT_AUTH = step
+        tokens.append(sessions.start(user).access_token)
+    # In a rolling deploy two steps stand side by side.
+    for made, taken in ((0, 1), (1, 0), (0, 2), (1, 2), (2, 1), (2, 3), (3, 2)):
+        settings.JWT_AUTH = steps[taken]
+        assert verify(tokens[made]).subject == str(user.pk)
 
 
 class TestInspect:

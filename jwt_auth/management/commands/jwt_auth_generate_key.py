@@ -48,7 +48,7 @@ No token is refused if every host takes these steps in this order:
    JWT_AUTH = {{…, "SIGNING_KEY": Path({shown})}}
 
 Leave ALGORITHM out: each key says its own. If it is set today to another than the usual
-one of the old key, see "Signing keys" in docs/how-to/keys.md first.
+one of the old key, docs/how-to/keys.md says what comes first.
 """
 
 
