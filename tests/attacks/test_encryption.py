@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -345,3 +346,13 @@ def test_an_rsa_key_that_is_too_long_is_an_error(
     settings.JWT_AUTH = {"ENCRYPTION_KEY": private_pem("RSA-2048")}
     [problem] = [one for one in read_settings()[1] if one.is_fatal]
     assert "at most 2047 bits" in problem.message
+
+
+def test_a_jwk_file_encrypts(user: Any, settings: Any, tmp_path: Path) -> None:
+    path = tmp_path / "key.jwk"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"kty": "oct", "k": b64(CONTENT_KEY), "kid": "one", "use": "enc"}))
+    settings.JWT_AUTH = {"ENCRYPTION_KEY": path}
+    raw = sessions.start(user).access_token
+    assert header_of(raw)["kid"] == "one"
+    assert verify(raw).subject == str(user.pk)
