@@ -526,13 +526,14 @@ class _Reader:
             if one is not None
         ]
         keys = []
+        secret_keys = _secret_keys()
         for name, one in named:
             key: Any = self._loaded(name, one, jwe.load_encryption_key)
             if key is None:
                 return None
             # RFC 8725 section 3.5: one key, one purpose.
             is_signing = ring is not None and key.identity in ring.identities
-            if is_signing or one in (django_settings.SECRET_KEY, _as_bytes("SECRET_KEY")):
+            if is_signing or one in secret_keys:
                 self._error(
                     "E014",
                     f"{name} is a signing key or SECRET_KEY as well.",
@@ -540,11 +541,14 @@ class _Reader:
                 )
             keys.append(key)
         encrypting = keys.pop(0) if form is not None else None
-        kids = [key.kid for key in keys] + ([encrypting.kid] if encrypting else [])
-        if len(set(kids)) < len(kids):
+        ring_keys = [*keys, encrypting] if encrypting else keys
+        if any(
+            len(set(names)) < len(ring_keys)
+            for names in ([key.kid for key in ring_keys], [key.identity for key in ring_keys])
+        ):
             self._error(
                 "E006",
-                "Two keys that decrypt have the same kid.",
+                "Two keys that decrypt have the same kid, or are the same.",
                 "List each key once, in ENCRYPTION_KEY or in DECRYPTION_KEYS.",
             )
         # `None` among them is what it is as ENCRYPTION_KEY: no encryption.
@@ -600,9 +604,11 @@ def derived_signing_keys(algorithm: str) -> list[Key]:
     return [load_secret(secret, algorithm) for secret in dict.fromkeys(derived)]
 
 
-def _as_bytes(setting: str) -> bytes:
-    value = getattr(django_settings, setting)
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+def _secret_keys() -> list[Any]:
+    """Return ``SECRET_KEY`` and its fallbacks, as text and as bytes; a verifier may have none."""
+    values: list[Any] = [django_settings.SECRET_KEY] if _has_secret_key() else []
+    values += django_settings.SECRET_KEY_FALLBACKS
+    return values + [one.encode("utf-8", "ignore") for one in values if isinstance(one, str)]
 
 
 def _has_secret_key() -> bool:

@@ -130,7 +130,7 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     "a lone surrogate as issuer": ({"ISSUER": "\ud800"}, "E002", "ISSUER", "string"),
     "a lone surrogate as audience": ({"AUDIENCE": ["\ud800"]}, "E002", "AUDIENCE", "string"),
     "a lone surrogate as secret": ({"SIGNING_KEY": SECRET + "\ud800"}, "E005", "SIGNING_KEY", ""),
-    "a NUL in a path": ({"SIGNING_KEY": Path("/tmp/\0")}, "E005", "SIGNING_KEY", ""),  # noqa: S108
+    "a NUL in a path": ({"SIGNING_KEY": Path("key\0.pem")}, "E005", "SIGNING_KEY", ""),
     "a list as a JWK's alg": (
         {"SIGNING_KEY": {"kty": "oct", "k": "cThaci0zblZRbTRzVDB4VzdiS2YyTGhZ", "alg": ["HS256"]}},
         "E005",
@@ -314,6 +314,32 @@ def test_a_key_under_two_names_is_an_error(settings: Any) -> None:
         "VERIFYING_KEYS": [{**jwk, "kid": "b"}],
     }
     assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E006"]
+
+
+def test_a_decryption_key_under_two_names_is_an_error(settings: Any) -> None:
+    jwk = {"kty": "oct", "k": "cThaci0zblZRbTRzVDB4VzdiS2YyTGhZYzlFYTZEakc"}
+    settings.JWT_AUTH = {
+        "SIGNING_KEY": SECRET,
+        "ENCRYPTION_KEY": {**jwk, "kid": "a"},
+        "DECRYPTION_KEYS": [{**jwk, "kid": "b"}],
+    }
+    assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E006"]
+
+
+@pytest.mark.parametrize("form", [str, str.encode])
+def test_a_fallback_of_secret_key_does_not_encrypt(settings: Any, form: Any) -> None:
+    settings.SECRET_KEY_FALLBACKS = ["q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjG"]
+    secret = form(settings.SECRET_KEY_FALLBACKS[0])
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, "ENCRYPTION_KEY": secret}
+    assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E014"]
+
+
+@pytest.mark.parametrize("name", ["ENCRYPTION_KEY", "VERIFYING_KEYS"])
+def test_without_secret_key_there_is_a_problem_and_no_crash(settings: Any, name: str) -> None:
+    settings.SECRET_KEY = ""
+    value: Any = "q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjG" if name == "ENCRYPTION_KEY" else [None]
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, name: value, "REFRESH_TOKEN_LIFETIME": None}
+    assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E012"]
 
 
 def test_a_key_file_that_others_can_read_is_a_warning(settings: Any, tmp_path: Path) -> None:
