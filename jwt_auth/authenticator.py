@@ -6,10 +6,10 @@ decisions and differ where they wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.auth.models import AnonymousUser
 from django.views.decorators.debug import sensitive_variables
@@ -18,8 +18,10 @@ from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.revocation import Revocations
 from jwt_auth.tokens.access import AccessTokens
 from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
+from jwt_auth.tokens.jws import Unverified
+from jwt_auth.tokens.remote import RemoteIssuer
 from jwt_auth.transports import authorization, bearer_token
-from jwt_auth.users import Accounts, LazyUser, TokenUser, fill, is_loaded
+from jwt_auth.users import Accounts, LazyUser, Strangers, TokenUser, fill, is_loaded
 
 # What a skin does when a lazy user is refused: raise what its framework answers, or
 # return the user to stand in where no answer can be given.
@@ -37,16 +39,27 @@ class Verdict:
     """What is said of the bearer token of one request, the same to every skin.
 
     Either `refusal` is set, or `claims` and `user` are those of a verified token.
+    With `is_foreign` the token is another issuer's: no row and no session here is its.
     A lazy user may be refused when the row is read at last: the verdict then turns
     into a refusal, of which `on_late_refusal` is told. The skin that is on
     stage sets it, for as long as its framework can answer.
     """
 
-    __slots__ = ("_accounts", "_lazy", "claims", "header", "on_late_refusal", "refusal", "user")
+    __slots__ = (
+        "_accounts",
+        "_lazy",
+        "claims",
+        "header",
+        "is_foreign",
+        "on_late_refusal",
+        "refusal",
+        "user",
+    )
 
     def __init__(self, header: str, accounts: Accounts) -> None:
         self.header = header
         self.claims: VerifiedClaims | None = None
+        self.is_foreign = False
         self.user: Any = AnonymousUser()
         self.refusal: Rejected | Unavailable | None = None
         self.on_late_refusal: OnRefusal = stand_in
@@ -92,6 +105,8 @@ class Verdict:
         Raises:
             TokenNotValid: ``sub`` is nothing that a user's key can be.
         """
+        if self.is_foreign:
+            return
         if load_user == "never":
             self.user = TokenUser(claims)
         else:
@@ -99,6 +114,10 @@ class Verdict:
                 self._lazy = self._accounts.lazy(claims, self._load_late)
             self.user = self._lazy
         self.claims = claims
+
+    def admit_stranger(self, user: Any, claims: VerifiedClaims) -> None:
+        """Let another issuer's *claims* in, with the *user* that was made of them."""
+        self.user, self.claims, self.is_foreign = user, claims, True
 
     def refuse(self, error: Rejected | Unavailable) -> None:
         """Turn into a refusal."""
@@ -125,17 +144,26 @@ def kept(request: Any) -> Verdict | None:
     return verdict if verdict is not None and verdict.header == authorization(request) else None
 
 
+class TrustedIssuer(NamedTuple):
+    """Another issuer: how its tokens are verified, and what users are made of them."""
+
+    tokens: RemoteIssuer
+    users: Strangers
+
+
 @dataclass(frozen=True, slots=True)
 class Authenticator:
     """Verifies access tokens and says whose they are.
 
-    `revocations` is `None` where nothing can be revoked before ``exp``: without
+    A token whose ``iss`` is one of `issuers` is verified by that one's keys and rules, any
+    other by our own. `revocations` is `None` where nothing can be revoked before ``exp``: without
     sessions, or with the list switched off.
     """
 
     tokens: AccessTokens
     accounts: Accounts
     revocations: Revocations | None
+    issuers: Mapping[str, TrustedIssuer]
     clock: Callable[[], datetime]
 
     @sensitive_variables()
@@ -155,7 +183,9 @@ class Authenticator:
                     raw = bearer_token(request)
                     if raw is None:
                         return None
-                    claims = self.verify(raw)
+                    claims, issuer = self._verify(raw)
+                    if issuer is not None:
+                        verdict.admit_stranger(*issuer.users.find(claims))
                 verdict.admit(claims, load_user)
                 if load_user == "eager":
                     verdict.load()
@@ -175,7 +205,9 @@ class Authenticator:
                     raw = bearer_token(request)
                     if raw is None:
                         return None
-                    claims = await self.averify(raw)
+                    claims, issuer = await self._averify(raw)
+                    if issuer is not None:
+                        verdict.admit_stranger(*await issuer.users.afind(claims))
                 verdict.admit(claims, load_user)
                 if load_user == "eager":
                     await verdict.aload()
@@ -188,22 +220,19 @@ class Authenticator:
     def verify(self, raw: str) -> VerifiedClaims:
         """Check everything about *raw* that needs no user row.
 
+        Of another issuer's claims, ``roles`` and ``scope`` are left out.
+
         Raises:
             TokenNotValid, TokenExpired, SessionEnded: it is refused.
-            Unavailable: the database did not say whether its session was revoked.
+            Unavailable: the database did not say whether its session was revoked, or
+                another issuer's keys or list could not be fetched.
         """
-        claims = self.tokens.verify(raw, self.clock())
-        if self.revocations is not None:
-            self.revocations.check(claims)
-        return claims
+        return _without_grants(*self._verify(raw))
 
     @sensitive_variables()
     async def averify(self, raw: str) -> VerifiedClaims:
         """See verify()."""
-        claims = self.tokens.verify(raw, self.clock())
-        if self.revocations is not None:
-            await self.revocations.acheck(claims)
-        return claims
+        return _without_grants(*await self._averify(raw))
 
     @sensitive_variables()
     def unsafe_verify_expired(self, raw: str) -> SignedClaims:
@@ -213,3 +242,42 @@ class Authenticator:
             TokenNotValid: it is not genuine.
         """
         return self.tokens.unsafe_verify_expired(raw)
+
+    @sensitive_variables()
+    def _verify(self, raw: str) -> tuple[VerifiedClaims, TrustedIssuer | None]:
+        foreign = self._foreign(raw)
+        if foreign is not None:
+            token, issuer = foreign
+            return issuer.tokens.verify(token), issuer
+        claims = self.tokens.verify(raw, self.clock())
+        if self.revocations is not None:
+            self.revocations.check(claims)
+        return claims, None
+
+    @sensitive_variables()
+    async def _averify(self, raw: str) -> tuple[VerifiedClaims, TrustedIssuer | None]:
+        foreign = self._foreign(raw)
+        if foreign is not None:
+            token, issuer = foreign
+            return await issuer.tokens.averify(token), issuer
+        claims = self.tokens.verify(raw, self.clock())
+        if self.revocations is not None:
+            await self.revocations.acheck(claims)
+        return claims, None
+
+    @sensitive_variables()
+    def _foreign(self, raw: str) -> tuple[Unverified, TrustedIssuer] | None:
+        """Return the trusted issuer whose token *raw* says to be, if it says so.
+
+        An encrypted token, which has five parts, can only be one of our own.
+        """
+        if not self.issuers or not isinstance(raw, str) or raw.count(".") != 2:
+            return None
+        token = Unverified(raw)
+        name = token.unsafe_members.get("iss")
+        issuer = self.issuers.get(name) if isinstance(name, str) else None
+        return None if issuer is None else (token, issuer)
+
+
+def _without_grants(claims: VerifiedClaims, issuer: TrustedIssuer | None) -> VerifiedClaims:
+    return claims if issuer is None else VerifiedClaims(claims.of_a_stranger({}))

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -30,11 +30,10 @@ from django.db import DatabaseError, connections, router, transaction
 from jwt_auth.errors import SessionEnded, Unavailable
 from jwt_auth.models import LoginSession, LoginSessionQuerySet, database_answers, in_test_case
 from jwt_auth.tokens.claims import VerifiedClaims
+from jwt_auth.tokens.revoked import LONGEST_LIST, MOST_NAMED, Publisher
 
 logger = logging.getLogger("jwt_auth")
 
-# A list longer than this is not read: requests then ask for their own session.
-LONGEST_LIST = 10_000
 # A database that hangs holds the thread that asks it. When so many hang, further ones
 # are started a minute apart and no longer at the interval: the database may be back, and
 # their connections not know of it for hours.
@@ -48,8 +47,10 @@ LATE_INTERVALS = 10
 IDLE_SECONDS = 10
 
 
-# Reads the list of one database: alias and since when.
-Read = Callable[[str, datetime], set[UUID]]
+# Reads the list of one database: alias and since when; newest first, each with its time.
+Read = Callable[[str, datetime], list[tuple[UUID, datetime]]]
+# How long an end may wait for its commit, after it was dated.
+COMMIT_LAG = timedelta(seconds=5)
 
 
 class Revocations(Protocol):
@@ -120,11 +121,7 @@ class RevocationList:
 
     def check(self, claims: VerifiedClaims) -> None:
         """See Revocations."""
-        one = self._list()
-        snapshot = one.fresh()
-        if snapshot is None:
-            one.wait(one.renew())
-            snapshot = one.usable()
+        snapshot = self.current()
         _refuse_if(claims.session_id in snapshot.session_ids)
         if not snapshot.complete:
             with database_answers():
@@ -146,6 +143,19 @@ class RevocationList:
             with database_answers():
                 revoked = await _row(claims).aexists()
             _refuse_if(revoked)
+
+    def current(self) -> Snapshot:
+        """Return the list, renewed if it is time.
+
+        Raises:
+            Unavailable: there is none, or none that is young enough.
+        """
+        one = self._list()
+        snapshot = one.fresh()
+        if snapshot is None:
+            one.wait(one.renew())
+            snapshot = one.usable()
+        return snapshot
 
     def note(self, session_ids: Collection[UUID]) -> None:
         """Add the sessions as soon as their end is committed."""
@@ -176,17 +186,23 @@ class _Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class _Snapshot:
+class Snapshot:
     """The list as a read found it, plus what this process has ended since it began.
 
-    `complete` is False when the list is too long to be read.
+    If it is too long, `session_ids` are the newest, and `named_since` is when the first of
+    these was ended.
     """
 
     session_ids: set[UUID]
-    complete: bool
+    named_since: datetime | None
     number: int
     began: float
     began_at: datetime
+
+    @property
+    def complete(self) -> bool:
+        """Whether every session is named that was ended in the window."""
+        return self.named_since is None
 
 
 class _Reading:
@@ -215,7 +231,7 @@ class _DatabaseList:
         self.stale = False
         self._rules = rules
         self._lock = threading.Lock()
-        self._snapshot: _Snapshot | None = None
+        self._snapshot: Snapshot | None = None
         self._late = False
         self._has_run = threading.Event()
         self._without_threads = False
@@ -223,14 +239,14 @@ class _DatabaseList:
         self._running: list[_Reading] = []
         self._reader: SimpleQueue[_Reading] | None = None
 
-    def fresh(self) -> _Snapshot | None:
+    def fresh(self) -> Snapshot | None:
         """Return the list if it is younger than the interval."""
         snapshot = self._snapshot
         if snapshot is None or self.stale or self._age(snapshot) >= self._rules.interval:
             return None
         return snapshot
 
-    def usable(self) -> _Snapshot:
+    def usable(self) -> Snapshot:
         """Return the list, of whatever age up to the greatest.
 
         Raises:
@@ -319,11 +335,11 @@ class _DatabaseList:
             if snapshot is None:
                 return
             snapshot.session_ids.update(session_ids)
-            if len(snapshot.session_ids) > LONGEST_LIST:
+            if len(snapshot.session_ids) > LONGEST_LIST and snapshot.complete:
                 # As if it had been read too long: requests ask for their own session.
-                self._snapshot = dataclasses.replace(snapshot, session_ids=set(), complete=False)
+                self._snapshot = dataclasses.replace(snapshot, named_since=self._rules.clock())
 
-    def _age(self, snapshot: _Snapshot) -> float:
+    def _age(self, snapshot: Snapshot) -> float:
         # The monotonic clock stands still while a machine sleeps, and the wall clock
         # jumps: whichever says "old" is believed.
         by_wall = abs((self._rules.clock() - snapshot.began_at).total_seconds())
@@ -413,7 +429,7 @@ class _DatabaseList:
         *prepare* looks after the connection: Django's own rule between requests. It
         may hang like a read, and is waited for alike.
         """
-        found: set[UUID] | None = None
+        found: list[tuple[UUID, datetime]] | None = None
         try:
             with database_answers():
                 if prepare is not None:
@@ -457,30 +473,63 @@ class _DatabaseList:
         with suppress(Unavailable), database_answers():
             self._keep(reading, self._query())
 
-    def _keep(self, reading: _Reading, found: set[UUID]) -> None:
+    def _keep(self, reading: _Reading, found: list[tuple[UUID, datetime]]) -> None:
         if self._snapshot is not None and self._snapshot.number > reading.number:
             # It was overtaken by a read that began later.
             return
-        complete = len(found) <= LONGEST_LIST
-        session_ids = reading.ended_since | found if complete else reading.ended_since
-        self._snapshot = _Snapshot(
-            session_ids, complete, reading.number, reading.began, reading.began_at
+        newest = found[:LONGEST_LIST]
+        session_ids = reading.ended_since | {session_id for session_id, _ in newest}
+        named_since = newest[-1][1] if len(found) > LONGEST_LIST else None
+        self._snapshot = Snapshot(
+            session_ids, named_since, reading.number, reading.began, reading.began_at
         )
 
-    def _query(self) -> set[UUID]:
+    def _query(self) -> list[tuple[UUID, datetime]]:
         return self._rules.read(self.alias, self._rules.clock() - self._rules.window)
 
 
-def ended_sessions(alias: str, since: datetime) -> set[UUID]:
-    """Read which sessions were ended *since* then, but no more than one over the longest list.
+class PublishedList:
+    """The list as other services may have it, signed once for each reading of it."""
 
-    Whole, not only what is new: `revoked_at` is written before it is committed, and
-    who asks for what came after the last read misses a transaction that took long.
+    def __init__(self, revocations: RevocationList, publisher: Publisher) -> None:
+        self._revocations = revocations
+        self._publisher = publisher
+
+    def text(self) -> str:
+        """Return the signed list.
+
+        Raises:
+            Unavailable: there is none, or none that is young enough.
+        """
+        snapshot = self._revocations.current()
+        # At once: another thread may add to it.
+        session_ids = tuple(snapshot.session_ids)
+        stale_before = None
+        if len(session_ids) > MOST_NAMED:
+            session_ids, stale_before = (), math.ceil(snapshot.began_at.timestamp())
+        elif snapshot.named_since is not None:
+            # Tokens of sessions that are not named were issued before that.
+            stale_before = math.ceil((snapshot.named_since + COMMIT_LAG).timestamp())
+        return self._publisher.text(
+            session_ids,
+            read_at=snapshot.began_at,
+            version=snapshot.number,
+            stale_before=stale_before,
+        )
+
+
+def ended_sessions(alias: str, since: datetime) -> list[tuple[UUID, datetime]]:
+    """Read which sessions were ended *since* then, newest first, and when.
+
+    No more than one over the longest list. Whole, not only what is new: `revoked_at` is
+    written before it is committed, and who asks for what came after the last read misses
+    a transaction that took long.
     """
     # In the order of the index. PostgreSQL would take the first rows of the table for as good,
     # and walk through all that are dead when many sessions have just been ended.
-    ended = LoginSession.objects.using(alias).filter(revoked_at__gte=since).order_by("revoked_at")
-    return set(ended.values_list("pk", flat=True)[: LONGEST_LIST + 1])
+    ended = LoginSession.objects.using(alias).filter(revoked_at__gte=since).order_by("-revoked_at")
+    rows: Any = ended.values_list("pk", "revoked_at")[: LONGEST_LIST + 1]
+    return list(rows)
 
 
 def _is_due(close_at: float | None) -> bool:

@@ -10,19 +10,23 @@ from functools import lru_cache
 from typing import Any
 
 from django.core.signals import setting_changed
+from django.db import connections, router
 from django.utils import timezone
 
-from jwt_auth.authenticator import Authenticator
-from jwt_auth.conf import Settings, derive_keys, load_settings
-from jwt_auth.revocation import Lookups, RevocationList, Revocations
+from jwt_auth.authenticator import Authenticator, TrustedIssuer
+from jwt_auth.conf import IssuerSettings, Settings, derive_keys, load_settings
+from jwt_auth.models import LoginSession
+from jwt_auth.revocation import Lookups, PublishedList, RevocationList, Revocations
 from jwt_auth.tokens.access import AccessTokens
 from jwt_auth.tokens.policy import LIFETIME_SLACK, Policy
 from jwt_auth.tokens.refresh import RefreshTokens
-from jwt_auth.users import Accounts, PasswordMarks
+from jwt_auth.tokens.remote import RemoteIssuer, RemoteKeys, RemoteRevocations
+from jwt_auth.tokens.revoked import Publisher
+from jwt_auth.users import Accounts, PasswordMarks, Strangers
 
 # Whatever of Django's settings is looked at in here or in conf.
 _WATCHED = frozenset(
-    {"JWT_AUTH", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "AUTH_USER_MODEL", "USE_TZ"}
+    {"JWT_AUTH", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "AUTH_USER_MODEL", "USE_TZ", "DEBUG"}
 )
 
 
@@ -36,6 +40,7 @@ class Runtime:
     accounts: Accounts
     password_marks: PasswordMarks
     authenticator: Authenticator
+    published_list: PublishedList | None
     revocation_window: timedelta
     clock: Callable[[], datetime]
 
@@ -55,6 +60,7 @@ def current() -> Runtime:
         audience=settings.audience,
         encryption=settings.encryption,
     )
+    revocations = _revocations(settings)
     accounts = Accounts(user_id_field=settings.user_id_field, sessions_on=settings.sessions_on)
     return Runtime(
         settings=settings,
@@ -65,9 +71,14 @@ def current() -> Runtime:
         authenticator=Authenticator(
             tokens=access_tokens,
             accounts=accounts,
-            revocations=_revocations(settings),
+            revocations=revocations,
+            issuers={
+                issuer: _trusted_issuer(one, settings)
+                for issuer, one in settings.trusted_issuers.items()
+            },
             clock=timezone.now,
         ),
+        published_list=_published_list(settings, revocations),
         revocation_window=_revocation_window(settings),
         clock=timezone.now,
     )
@@ -75,7 +86,7 @@ def current() -> Runtime:
 
 def _revocations(settings: Settings) -> Revocations | None:
     interval = settings.revocation_interval
-    if interval is None or not settings.sessions_on:
+    if interval is None or not settings.sessions_on or not _has_database():
         return None
     if not interval:
         return Lookups()
@@ -85,6 +96,42 @@ def _revocations(settings: Settings) -> Revocations | None:
         window=_revocation_window(settings),
         clock=timezone.now,
     )
+
+
+def _has_database() -> bool:
+    # A service that only verifies has `DATABASES = {}`, for which Django sets a dummy.
+    return connections[router.db_for_write(LoginSession)].vendor != "unknown"
+
+
+def _published_list(settings: Settings, revocations: Revocations | None) -> PublishedList | None:
+    key = settings.ring.signing
+    if not isinstance(revocations, RevocationList) or key.public_jwk is None:
+        return None
+    publisher = Publisher(
+        key,
+        settings.issuer,
+        max_age=settings.revocation_max_age.total_seconds(),
+        window=_revocation_window(settings).total_seconds(),
+    )
+    return PublishedList(revocations, publisher)
+
+
+def _trusted_issuer(one: IssuerSettings, settings: Settings) -> TrustedIssuer:
+    clock, leeway = timezone.now, settings.leeway.total_seconds()
+    keys = RemoteKeys(one.jwks_url, one.algorithms, clock)
+    revocations = None
+    if one.revoked_url is not None:
+        revocations = RemoteRevocations(one.revoked_url, one.issuer, keys, clock, leeway)
+    tokens = RemoteIssuer(
+        policy=Policy(issuer=one.issuer, audiences=one.audiences, leeway=leeway),
+        types=one.types,
+        algorithms=one.algorithms,
+        keys=keys,
+        revocations=revocations,
+        clock=clock,
+    )
+    among_others = settings.load_user != "never"
+    return TrustedIssuer(tokens, Strangers(one.user, among_others=among_others))
 
 
 def _revocation_window(settings: Settings) -> timedelta:

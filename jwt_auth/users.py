@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
@@ -13,9 +16,11 @@ from django.db import DataError, router
 from django.db.models import Q
 from django.utils.functional import SimpleLazyObject, empty
 
-from jwt_auth.errors import SessionEnded, TokenNotValid
+from jwt_auth.errors import Rejected, SessionEnded, TokenNotValid, Unavailable
 from jwt_auth.models import MARK_LENGTH, LoginSession, database_answers
 from jwt_auth.tokens.claims import VerifiedClaims
+
+logger = logging.getLogger("jwt_auth")
 
 # What a database driver or a model field says of a value that no row can have.
 _IMPOSSIBLE = (ValueError, TypeError, OverflowError, ValidationError, DataError)
@@ -104,19 +109,26 @@ class TokenUser:
     is_staff = False
     is_superuser = False
 
-    def __init__(self, claims: VerifiedClaims) -> None:
+    def __init__(self, claims: VerifiedClaims, *, among_others: bool = False) -> None:
         self.claims = claims
+        self._among_others = among_others
 
     @property
     def pk(self) -> str:
-        """The claim ``sub``."""
+        """The claim ``sub``.
+
+        Of another issuer's user in a project with users of its own, *among_others*, ``iss|sub``:
+        no query and no throttle takes one for the other.
+        """
+        if self._among_others:
+            return f"{self.claims.issuer}|{self.claims.subject}"
         return self.claims.subject
 
     id = pk
 
     def get_username(self) -> str:
-        """Return the claim ``sub``."""
-        return self.claims.subject
+        """Return `pk`."""
+        return self.pk
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         """Return False."""
@@ -152,7 +164,64 @@ class TokenUser:
         return hash((self.claims.issuer, self.pk))
 
     def __str__(self) -> str:
-        return self.claims.subject
+        return self.pk
+
+
+class Strangers:
+    """Makes users of another issuer's verified claims.
+
+    *make* is the ``USER`` of ``TRUSTED_ISSUERS``: it is called with the claims, in each request,
+    and answers a user, or a user and what the token is granted here (``roles``, ``scope``), or
+    `None` for nobody. Without it, a `TokenUser` is made.
+    """
+
+    def __init__(self, make: Callable[[VerifiedClaims], Any] | None, *, among_others: bool) -> None:
+        self._make = make
+        self._among_others = among_others
+
+    def find(self, claims: VerifiedClaims) -> tuple[Any, VerifiedClaims]:
+        """Return the user and the claims that count here.
+
+        Raises:
+            SessionEnded: there is no such user, or an inactive one.
+            Unavailable: the function failed.
+        """
+        if self._make is None:
+            return self._admitted(claims, None)
+        make = async_to_sync(self._make) if iscoroutinefunction(self._make) else self._make
+        with _projects_own():
+            made = make(claims)
+            return self._admitted(claims, made)
+
+    async def afind(self, claims: VerifiedClaims) -> tuple[Any, VerifiedClaims]:
+        """See find(). A function that is no coroutine runs in a thread."""
+        if self._make is None:
+            return self._admitted(claims, None)
+        make: Any = self._make if iscoroutinefunction(self._make) else sync_to_async(self._make)
+        with _projects_own():
+            made = await make(claims)
+            return self._admitted(claims, made)
+
+    def _admitted(self, claims: VerifiedClaims, made: Any) -> tuple[Any, VerifiedClaims]:
+        user, granted = made if isinstance(made, tuple) else (made, {})
+        known = VerifiedClaims(claims.of_a_stranger(granted))
+        if self._make is None:
+            return TokenUser(known, among_others=self._among_others), known
+        if user is None or not is_active(user):
+            raise SessionEnded("no such user here, or an inactive one")
+        return user, known
+
+
+@contextmanager
+def _projects_own() -> Iterator[None]:
+    """Have what a function of the project raises answered 503, and logged."""
+    try:
+        yield
+    except (Rejected, Unavailable):
+        raise
+    except Exception:
+        logger.exception("USER of TRUSTED_ISSUERS failed.")
+        raise Unavailable from None
 
 
 class Accounts:

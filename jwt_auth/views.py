@@ -19,7 +19,7 @@ from uuid import UUID
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.exceptions import SuspiciousOperation
 from django.db import connections, transaction
-from django.http import Http404, UnreadablePostError
+from django.http import Http404, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.urls import reverse
 from django.utils.cache import get_conditional_response
@@ -44,7 +44,8 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from jwt_auth import errors, sessions
-from jwt_auth.authentication import JWTAuthentication
+from jwt_auth.authentication import JWTAuthentication, translated
+from jwt_auth.authenticator import kept
 from jwt_auth.models import LoginSession, database_answers
 from jwt_auth.runtime import current
 from jwt_auth.serializers import LoginSerializer
@@ -138,9 +139,17 @@ class _SessionView(_View):
 
 
 class _OwnAuthentication(JWTAuthentication):
-    """Knows the user's key, whatever the project's other views make of a token."""
+    """Takes own tokens only, and knows the user's key whatever other views make of one."""
 
     LOAD_USER = "lazy"
+
+    def authenticate(self, request: Request) -> tuple[Any, VerifiedClaims | None] | None:
+        found = super().authenticate(request)
+        verdict = kept(request._request)
+        if verdict is not None and verdict.is_foreign:
+            # Another issuer's users have no sessions here.
+            raise translated(errors.TokenNotValid("another issuer's"), request)
+        return found
 
 
 class _SignedIn(BasePermission):
@@ -346,6 +355,23 @@ class MetadataView(_PublishedView):
                 "response_types_supported": [],
             },
         )
+
+
+class RevokedView(_View):
+    """``GET``: the sessions that were ended lately, as a signed list for other services."""
+
+    # As old as the list itself may be by default.
+    cache_control = "public, max-age=1"
+
+    def get(self, request: Request) -> Any:
+        """Answer 200 or 304; 404 without a list, or without a key that others can verify by."""
+        published = current().published_list
+        if published is None:
+            raise Http404
+        text = published.text().encode()
+        etag = quote_etag(hashlib.sha256(text).hexdigest()[:32])
+        response = HttpResponse(text, content_type="application/jwt", headers={"ETag": etag})
+        return get_conditional_response(request._request, etag=etag, response=response)
 
 
 def _namespace(request: Request) -> str:

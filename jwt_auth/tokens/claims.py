@@ -25,6 +25,7 @@ LAST_SECOND = 253_402_300_799
 # that every value has one spelling. By the number of characters in the last group.
 _CANONICAL_LAST = {0: None, 2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 
+_GRANTS = frozenset({"roles", "scope"})
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _IMMUTABLE = (str, int, float, bool, type(None))
 
@@ -152,6 +153,26 @@ class Claims(Mapping[str, Any]):
             raise TokenNotValid("sub or exp is missing")
         self.subject: str = subject
         self.expires: float = expires
+
+    def of_a_stranger(self, granted: Mapping[str, Any]) -> Claims:
+        """Return a copy for a token of another issuer, with what it is *granted* here.
+
+        Its own ``roles`` and ``scope`` count for nothing, and its session is none of
+        ours: `session_id` is `None`, whatever ``sid`` says.
+
+        Raises:
+            TypeError: *granted* has another name than ``roles`` and ``scope``, or one has
+                a wrong type.
+        """
+        members = {name: one for name, one in self._members.items() if name not in _GRANTS}
+        stranger = Claims({**members, **copy.deepcopy(dict(granted))})
+        stranger.session_id = None
+        if not _GRANTS.issuperset(granted) or (
+            ("roles" in granted and len(stranger.roles) != len(granted["roles"]))
+            or not isinstance(granted.get("scope", ""), str)
+        ):
+            raise TypeError("granted are `roles`, a list of strings, and `scope`, a string")
+        return stranger
 
     def __getitem__(self, name: str) -> Any:
         value = self._members[name]

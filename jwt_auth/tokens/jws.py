@@ -20,7 +20,7 @@ from jwt_auth.errors import TokenNotValid
 from jwt_auth.tokens.claims import Claims, SignedClaims, read_object, read_segment
 
 if TYPE_CHECKING:
-    from jwt_auth.tokens.keys import Key, KeyRing
+    from jwt_auth.tokens.keys import Key, KeySet
 
 logger = logging.getLogger("jwt_auth")
 
@@ -37,41 +37,105 @@ def sign(members: Mapping[str, Any], key: Key, typ: str) -> str:
         TypeError, ValueError: a member is no JSON, or nothing that verify() takes.
         TokenNotValid: a registered claim has a wrong type.
     """
-    header = {"alg": key.algorithm, "kid": key.kid, "typ": typ}
-    payload = _to_json(members)
     # What is handed out must be what is taken back.
-    Claims(read_object(payload))
-    signed = f"{_encode(_to_json(header))}.{_encode(payload)}"
-    signature = jwt.get_algorithm_by_name(key.algorithm).sign(signed.encode(), key.signing)
-    raw = f"{signed}.{_encode(signature)}"
+    Claims(read_object(_to_json(members)))
+    raw = sign_document(members, key, typ)
     if len(raw) > MAX_LENGTH:
         raise ValueError(f"the token would be longer than {MAX_LENGTH} bytes")
     return raw
 
 
-def verify(raw: str, ring: KeyRing, types: frozenset[str]) -> SignedClaims:
+def sign_document(members: Mapping[str, Any], key: Key, typ: str) -> str:
+    """Return *members*, which need be no claim set, as a compact JWS of type *typ*.
+
+    Raises:
+        TypeError, ValueError: a member is no JSON.
+    """
+    header = {"alg": key.algorithm, "kid": key.kid, "typ": typ}
+    payload = _to_json(members)
+    signed = f"{_encode(_to_json(header))}.{_encode(payload)}"
+    signature = jwt.get_algorithm_by_name(key.algorithm).sign(signed.encode(), key.signing)
+    return f"{signed}.{_encode(signature)}"
+
+
+class Unverified:
+    """A compact JWS that was taken apart, and of which nothing has been checked but form.
+
+    `header` is its header, parsed strictly. Nothing of it may be relied on; it tells who
+    to ask for a key.
+    """
+
+    __slots__ = ("_members", "_payload", "_proof", "_signed", "header")
+
+    def __init__(self, raw: str, longest: int = MAX_LENGTH) -> None:
+        """Take *raw* apart.
+
+        Raises:
+            TokenNotValid: not a compact JWS (RFC 7515 section 7.1), or longer than *longest*.
+        """
+        # By length alone and before anything else: the rest costs time for each byte.
+        if not isinstance(raw, str) or len(raw) > longest:
+            raise TokenNotValid("no text, or too long")
+        if _COMPACT.fullmatch(raw) is None:
+            raise TokenNotValid("not a compact JWS")
+        signed, _, proof = raw.rpartition(".")
+        header, _, payload = signed.partition(".")
+        self.header = read_object(read_segment(header))
+        self._signed = signed.encode("ascii")
+        self._payload = read_segment(payload)
+        self._proof = read_segment(proof)
+        self._members: dict[str, Any] | None = None
+
+    @property
+    def unsafe_members(self) -> dict[str, Any]:
+        """The payload, which anybody may have written.
+
+        Raises:
+            TokenNotValid: it is not one JSON object.
+        """
+        if self._members is None:
+            self._members = read_object(self._payload)
+        return self._members
+
+    def verify(self, key: Key) -> dict[str, Any]:
+        """Return the payload if *key* has signed it.
+
+        Raises:
+            TokenNotValid: it has not, or the payload is not one JSON object.
+        """
+        if not _holds(key, self._signed, self._proof):
+            raise TokenNotValid("the signature does not match")
+        return self.unsafe_members
+
+
+def verify(raw: str | Unverified, keys: KeySet, types: frozenset[str]) -> SignedClaims:
     """Check form, header and signature of *raw* and read its claims.
 
     Time, issuer and audience are not looked at: that is the policy's work.
 
     Raises:
-        TokenNotValid: not a compact JWS of one of *types*, signed by a key of *ring*.
+        TokenNotValid: not a compact JWS of one of *types*, signed by a key of *keys*.
     """
-    # By length alone and before anything else: the rest costs time for each byte.
-    if not isinstance(raw, str) or len(raw) > MAX_LENGTH:
-        raise TokenNotValid("no text, or too long")
-    if _COMPACT.fullmatch(raw) is None:
-        raise TokenNotValid("not a compact JWS")
-    signed, _, signature = raw.rpartition(".")
-    header, _, payload = signed.partition(".")
-    key = _key_for(read_object(read_segment(header)), ring, types)
-    content, proof = read_segment(payload), read_segment(signature)
-    if not _holds(key, signed.encode("ascii"), proof):
-        raise TokenNotValid("the signature does not match")
-    return SignedClaims(Claims(read_object(content)))
+    token = raw if isinstance(raw, Unverified) else Unverified(raw)
+    check_header(token.header, types)
+    return claims_of(token, keys.find(token.header))
 
 
-def _key_for(header: dict[str, Any], ring: KeyRing, types: frozenset[str]) -> Key:
+def claims_of(token: Unverified, key: Key) -> SignedClaims:
+    """Return the claims of *token*, which *key* has signed. The header is not looked at.
+
+    Raises:
+        TokenNotValid: it has not, or they are no claim set.
+    """
+    return SignedClaims(Claims(token.verify(key)))
+
+
+def check_header(header: dict[str, Any], types: frozenset[str]) -> None:
+    """Apply the rules for a header that need no key.
+
+    Raises:
+        TokenNotValid: ``typ`` is none of *types*, or something in it is not understood.
+    """
     # RFC 8725 section 3.11: the type is said explicitly and is one of ours.
     typ = header.get("typ")
     if not isinstance(typ, str) or typ not in types:
@@ -80,9 +144,8 @@ def _key_for(header: dict[str, Any], ring: KeyRing, types: frozenset[str]) -> Ke
     # `cty` would say that the payload is not a claim set (RFC 7519 section 5.2).
     if not header.keys().isdisjoint({"crit", "b64", "cty"}):
         raise TokenNotValid("crit, b64 or cty in the header")
-    # `jwk`, `jku`, `x5c`, `x5u` are not looked at: keys come from the ring alone
-    # (RFC 8725 section 3.10).
-    return ring.find(header)
+    # `jwk`, `jku`, `x5c`, `x5u` are not looked at: keys come from the settings and from
+    # the URLs in there alone (RFC 8725 section 3.10).
 
 
 def _holds(key: Key, signed: bytes, signature: bytes) -> bool:

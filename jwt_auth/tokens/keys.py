@@ -76,12 +76,18 @@ class Key:
         return f"<Key {self.kid} for {self.algorithm}>"
 
 
-class KeyRing:
-    """The keys in force, newest first: one signs, all verify."""
+class KeySet:
+    """Keys that verify, by ``kid``."""
 
-    def __init__(self, signing: Key, others: Iterable[Key] = ()) -> None:
-        self.signing = signing
-        self._by_kid = {key.kid: key for key in (signing, *others)}
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        self._by_kid = {key.kid: key for key in keys}
+
+    def __len__(self) -> int:
+        return len(self._by_kid)
+
+    def get(self, kid: object) -> Key | None:
+        """Return the key that is called *kid*, which may be anything."""
+        return self._by_kid.get(kid) if isinstance(kid, str) else None
 
     @property
     def identities(self) -> frozenset[str]:
@@ -96,8 +102,7 @@ class KeyRing:
         """
         algorithm = header.get("alg")
         if "kid" in header:
-            kid = header["kid"]
-            key = self._by_kid.get(kid) if isinstance(kid, str) else None
+            key = self.get(header["kid"])
             # Exact equality with the algorithm of the key's own record: the token
             # does not choose (RFC 8725 section 3.1).
             if key is None or key.algorithm != algorithm:
@@ -109,6 +114,14 @@ class KeyRing:
         if len(candidates) != 1:
             raise TokenNotValid("no kid, and not exactly one key for this alg")
         return candidates[0]
+
+
+class KeyRing(KeySet):
+    """The keys of our own, newest first: one signs, all verify."""
+
+    def __init__(self, signing: Key, others: Iterable[Key] = ()) -> None:
+        super().__init__((signing, *others))
+        self.signing = signing
 
     def public_jwks(self) -> dict[str, list[dict[str, str]]]:
         """Return the JWK Set to publish (RFC 7517 section 5): public parts alone."""

@@ -13,4 +13,5 @@ urlpatterns = [
     path("sessions/", views.SessionListView.as_view(), name="session-list"),
     path("sessions/<str:id>/", views.SessionDetailView.as_view(), name="session-detail"),
     path("jwks.json", views.JWKSView.as_view(), name="jwks"),
+    path("revoked.jwt", views.RevokedView.as_view(), name="revoked"),
 ]

@@ -1,0 +1,328 @@
+"""Documents that another service publishes: fetched within limits, and kept up to date.
+
+A provider may be slow, lie or be down. None of it may cost a request more than a
+look into memory, as long as there is something to go on with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import (
+    AbstractHTTPHandler,
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
+
+from jwt_auth.errors import TokenNotValid
+
+logger = logging.getLogger("jwt_auth")
+
+# For the whole of a fetch, and not for each packet of it.
+DEADLINE = 5.0
+MAX_SIZE = 512 * 1024
+# A fetch that hangs where nothing can end it, as in a look-up of a name, is left behind.
+ABANDONED = 60.0
+
+T = TypeVar("T")
+
+
+class FetchFailed(Exception):
+    """A document could not be had. The message is ours and quotes nothing of the answer."""
+
+
+def fetch(url: str, deadline: float = DEADLINE) -> bytes:
+    """Return what a GET of *url* answers: a 200, in plain bytes, of at most `MAX_SIZE`.
+
+    Redirects are not followed, and nothing is unpacked. The proxies and certificates are
+    those of the environment (``HTTPS_PROXY``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``).
+
+    Raises:
+        FetchFailed: anything else came, or nothing within *deadline* seconds.
+    """
+    connections: list[HTTPConnection] = []
+    opener = OpenerDirector()
+    for handler in (ProxyHandler(), HTTPErrorProcessor(), HTTPDefaultErrorHandler()):
+        opener.add_handler(handler)
+    opener.add_handler(_Handler(urlsplit(url).hostname or "", connections))
+    request = Request(url, headers={"Accept": "*/*", "Accept-Encoding": "identity"})  # noqa: S310
+    done, overdue = threading.Event(), threading.Event()
+    watchdog = threading.Thread(
+        target=_watch, args=(connections, deadline, done, overdue), daemon=True
+    )
+    try:
+        watchdog.start()
+        # The scheme is one that the handler knows: there is no other.
+        with opener.open(request, timeout=deadline) as response:
+            if response.status != 200:
+                raise FetchFailed(f"status {response.status}")
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise FetchFailed("an encoded body, which was not asked for")
+            body: bytes = response.read(MAX_SIZE + 1)
+    except FetchFailed:
+        raise
+    except URLError as error:
+        # A status, or what happened below of HTTP.
+        status = getattr(error, "code", None)
+        reason = type(error.reason).__name__ if status is None else f"status {status}"
+        raise FetchFailed("overdue" if overdue.is_set() else reason) from None
+    except (OSError, HTTPException, RuntimeError, ValueError) as error:
+        reason = "overdue" if overdue.is_set() else type(error).__name__
+        raise FetchFailed(reason) from None
+    finally:
+        done.set()
+        for connection in connections:
+            connection.close()
+    if overdue.is_set():
+        # Cut off, which without a Content-Length looks like the end.
+        raise FetchFailed("overdue")
+    if len(body) > MAX_SIZE:
+        raise FetchFailed(f"more than {MAX_SIZE} bytes")
+    return body
+
+
+class _TLSConnection(HTTPConnection):
+    """As `http.client.HTTPSConnection`, but can be ended while it shakes hands."""
+
+    default_port = 443
+
+    def __init__(self, *args: Any, server: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._server = server
+
+    def connect(self) -> None:
+        super().connect()
+        # Who answers has a certificate that this machine trusts (RFC 7517 section 9.1).
+        context = ssl.create_default_context()
+        tls = context.wrap_socket(
+            self.sock, server_hostname=self._server, do_handshake_on_connect=False
+        )
+        self.sock = tls
+        tls.do_handshake()
+
+
+class _Handler(AbstractHTTPHandler):
+    """Opens connections and tells whoever may have to end them."""
+
+    def __init__(self, server: str, connections: list[HTTPConnection]) -> None:
+        super().__init__()
+        self._server = server
+        self._connections = connections
+
+    def http_open(self, request: Request) -> Any:
+        return self.do_open(partial(self._connect, HTTPConnection), request)
+
+    def https_open(self, request: Request) -> Any:
+        tls = partial(_TLSConnection, server=self._server)
+        return self.do_open(partial(self._connect, tls), request)
+
+    def _connect(
+        self, kind: Callable[..., HTTPConnection], *args: Any, **kwargs: Any
+    ) -> HTTPConnection:
+        connection = kind(*args, **kwargs)
+        self._connections.append(connection)
+        return connection
+
+    http_request = https_request = AbstractHTTPHandler.do_request_
+
+
+def _watch(
+    connections: list[HTTPConnection],
+    deadline: float,
+    done: threading.Event,
+    overdue: threading.Event,
+) -> None:
+    """End what is not *done* within *deadline* seconds, however far it has come."""
+    if done.wait(deadline):
+        return
+    overdue.set()
+    while not done.wait(0.1):
+        for connection in connections:
+            # Of the plain socket: the method of a TLS socket forgets the session that
+            # another thread is reading from. There may be no socket yet.
+            with suppress(OSError, AttributeError, TypeError):
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+
+class _Moment(NamedTuple):
+    """A point in time on both clocks.
+
+    The monotonic clock stands still while a machine sleeps, and the wall clock jumps:
+    whichever says that more time has passed is believed.
+    """
+
+    monotonic: float
+    wall: datetime
+
+    def since(self, earlier: _Moment) -> float:
+        """Return how many seconds have passed since *earlier*."""
+        by_wall = (self.wall - earlier.wall).total_seconds()
+        return max(abs(self.monotonic - earlier.monotonic), abs(by_wall))
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """When a document is fetched again; all in seconds.
+
+    From the age of `renew_after` on a fetch runs in the background, while the document
+    serves. One that nobody has asked for, and that is `lifetime` old, serves no more
+    before a fetch was tried. Between two attempts, failed ones included, there is a
+    `cool_down` at least.
+    """
+
+    renew_after: float
+    lifetime: float
+    cool_down: float
+
+
+class Attempt:
+    """One fetch. With `awaited`, whoever comes meanwhile waits for it."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, began: _Moment, *, awaited: bool) -> None:
+        self.number = next(self._numbers)
+        self.began = began
+        self.awaited = awaited
+        self.finished: Future[None] = Future()
+        # Whoever gives up waiting cannot cancel it for the others.
+        self.finished.set_running_or_notify_cancel()
+
+
+class Followed(Generic[T]):
+    """The document at *url* as *read* understands it, which gets its bytes and its last value.
+
+    No lock is held over a fetch, and who has a value never waits for a thread.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        read: Callable[[bytes, T | None], T],
+        rhythm: Rhythm,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._url = url
+        self._read = read
+        self._rhythm = rhythm
+        self._clock = clock
+        self._lock = threading.Lock()
+        # The newest value, when the fetch that brought it began, and its number.
+        self._found: tuple[T, _Moment, int] | None = None
+        self._attempt: Attempt | None = None
+        self._failing = False
+
+    @property
+    def value(self) -> T | None:
+        """The document as it was last seen; `None` before that."""
+        found = self._found
+        return None if found is None else found[0]
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago the document was seen; infinity if never."""
+        return self._age(self._now())
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the last attempt brought nothing, or nothing yet."""
+        attempt = self._attempt
+        return self._failing or (attempt is not None and not attempt.finished.done())
+
+    def renewal(self, *, missing: bool) -> Attempt | None:
+        """Have the document fetched, if it is time. Return what the caller has to wait for.
+
+        *missing* says that the caller has nothing to go on with. `None` means that there is
+        nothing to wait for: what is there serves, or nothing will come.
+        """
+        now, attempt = self._now(), self._attempt
+        if attempt is not None:
+            since = now.since(attempt.began)
+            if not attempt.finished.done() and since < ABANDONED:
+                return attempt if missing or attempt.awaited else None
+            if since < self._rhythm.cool_down:
+                return None
+        if not missing and self._age(now) < self._rhythm.renew_after:
+            return None
+        with self._lock:
+            if self._attempt is attempt:
+                # Through an outage the old document serves without waits: the last fetch
+                # has failed, and so will this one.
+                awaited = self._age(now) >= self._rhythm.lifetime and not self._failing
+                self._attempt = Attempt(now, awaited=awaited)
+                self._start(self._attempt)
+            attempt = self._attempt
+        return attempt if attempt is not None and (missing or attempt.awaited) else None
+
+    def wait(self, attempt: Attempt | None) -> None:
+        """Wait until *attempt* has finished, or is overdue."""
+        if attempt is not None:
+            with suppress(TimeoutError):
+                attempt.finished.result(self._patience(attempt))
+
+    async def await_(self, attempt: Attempt | None) -> None:
+        """See wait()."""
+        if attempt is not None:
+            finished = asyncio.wrap_future(attempt.finished)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(finished, self._patience(attempt))
+
+    def _now(self) -> _Moment:
+        return _Moment(time.monotonic(), self._clock())
+
+    def _age(self, now: _Moment) -> float:
+        found = self._found
+        return math.inf if found is None else now.since(found[1])
+
+    def _patience(self, attempt: Attempt) -> float:
+        waited = abs(time.monotonic() - attempt.began.monotonic)
+        return max(0.0, DEADLINE - waited)
+
+    def _start(self, attempt: Attempt) -> None:
+        # A thread for each fetch: there are few, and none is left when a process forks.
+        thread = threading.Thread(
+            target=self._work, args=(attempt,), name="jwt_auth.fetching", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            logger.exception("No thread could be started to fetch %s.", self._url)
+            self._failing = True
+            attempt.finished.set_result(None)
+
+    def _work(self, attempt: Attempt) -> None:
+        value: T | None = None
+        try:
+            value = self._read(fetch(self._url), self.value)
+        except (FetchFailed, TokenNotValid) as error:
+            logger.warning("%s could not be fetched: %s.", self._url, error)
+        except Exception as error:  # noqa: BLE001
+            # The type alone: messages of libraries quote what they stumble over.
+            logger.error("%s could not be read: %s.", self._url, type(error).__name__)
+        with self._lock:
+            overtaken = self._found is not None and self._found[2] > attempt.number
+            if value is not None and not overtaken:
+                # As old as the question, not as the answer.
+                self._found = value, attempt.began, attempt.number
+            if self._attempt is attempt:
+                self._failing = value is None
+        attempt.finished.set_result(None)
