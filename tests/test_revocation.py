@@ -224,7 +224,7 @@ def test_a_slow_database_has_nobody_wait(
 ) -> None:
     read = database.read
 
-    def slowly(alias: str, since: datetime) -> set[UUID]:
+    def slowly(alias: str, since: datetime) -> list[tuple[UUID, datetime]]:
         time.sleep(1.5 * INTERVAL)
         return read(alias, since)
 
@@ -407,8 +407,8 @@ def test_an_overtaken_read_changes_nothing(revocations: RevocationList) -> None:
     early = revocation._Reading(1.0, timezone.now())
     late = revocation._Reading(2.0, timezone.now())
     session = uuid4()
-    one._keep(late, {session})
-    one._keep(early, set())
+    one._keep(late, [(session, timezone.now())])
+    one._keep(early, [])
     assert one._snapshot is not None
     assert one._snapshot.session_ids == {session}
 

@@ -59,16 +59,14 @@ def fetch(url: str, deadline: float = DEADLINE) -> bytes:
     Raises:
         FetchFailed: anything else came, or nothing within *deadline* seconds.
     """
-    connections: list[HTTPConnection] = []
+    sockets: list[socket.socket] = []
     opener = OpenerDirector()
     for handler in (ProxyHandler(), HTTPErrorProcessor(), HTTPDefaultErrorHandler()):
         opener.add_handler(handler)
-    opener.add_handler(_Handler(urlsplit(url).hostname or "", connections))
+    opener.add_handler(_Handler(urlsplit(url).hostname or "", sockets))
     request = Request(url, headers={"Accept": "*/*", "Accept-Encoding": "identity"})  # noqa: S310
     done, overdue = threading.Event(), threading.Event()
-    watchdog = threading.Thread(
-        target=_watch, args=(connections, deadline, done, overdue), daemon=True
-    )
+    watchdog = threading.Thread(target=_watch, args=(sockets, deadline, done, overdue), daemon=True)
     try:
         watchdog.start()
         # The scheme is one that the handler knows: there is no other.
@@ -78,6 +76,8 @@ def fetch(url: str, deadline: float = DEADLINE) -> bytes:
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise FetchFailed("an encoded body, which was not asked for")
             body: bytes = response.read(MAX_SIZE + 1)
+            if response.length and len(body) <= MAX_SIZE:
+                raise FetchFailed("cut off")
     except FetchFailed:
         raise
     except URLError as error:
@@ -90,8 +90,8 @@ def fetch(url: str, deadline: float = DEADLINE) -> bytes:
         raise FetchFailed(reason) from None
     finally:
         done.set()
-        for connection in connections:
-            connection.close()
+        for one in sockets:
+            one.close()
     if overdue.is_set():
         # Cut off, which without a Content-Length looks like the end.
         raise FetchFailed("overdue")
@@ -100,7 +100,19 @@ def fetch(url: str, deadline: float = DEADLINE) -> bytes:
     return body
 
 
-class _TLSConnection(HTTPConnection):
+class _Connection(HTTPConnection):
+    """Tells whoever may have to end it which socket it has; urllib soon forgets it."""
+
+    def __init__(self, *args: Any, sockets: list[socket.socket], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sockets = sockets
+
+    def connect(self) -> None:
+        super().connect()
+        self._sockets.append(self.sock)
+
+
+class _TLSConnection(_Connection):
     """As `http.client.HTTPSConnection`, but can be ended while it shakes hands."""
 
     default_port = 443
@@ -116,37 +128,29 @@ class _TLSConnection(HTTPConnection):
         tls = context.wrap_socket(
             self.sock, server_hostname=self._server, do_handshake_on_connect=False
         )
+        self._sockets.append(tls)
         self.sock = tls
         tls.do_handshake()
 
 
 class _Handler(AbstractHTTPHandler):
-    """Opens connections and tells whoever may have to end them."""
-
-    def __init__(self, server: str, connections: list[HTTPConnection]) -> None:
+    def __init__(self, server: str, sockets: list[socket.socket]) -> None:
         super().__init__()
         self._server = server
-        self._connections = connections
+        self._sockets = sockets
 
     def http_open(self, request: Request) -> Any:
-        return self.do_open(partial(self._connect, HTTPConnection), request)
+        return self.do_open(partial(_Connection, sockets=self._sockets), request)
 
     def https_open(self, request: Request) -> Any:
-        tls = partial(_TLSConnection, server=self._server)
-        return self.do_open(partial(self._connect, tls), request)
-
-    def _connect(
-        self, kind: Callable[..., HTTPConnection], *args: Any, **kwargs: Any
-    ) -> HTTPConnection:
-        connection = kind(*args, **kwargs)
-        self._connections.append(connection)
-        return connection
+        tls = partial(_TLSConnection, server=self._server, sockets=self._sockets)
+        return self.do_open(tls, request)
 
     http_request = https_request = AbstractHTTPHandler.do_request_
 
 
 def _watch(
-    connections: list[HTTPConnection],
+    sockets: list[socket.socket],
     deadline: float,
     done: threading.Event,
     overdue: threading.Event,
@@ -156,11 +160,11 @@ def _watch(
         return
     overdue.set()
     while not done.wait(0.1):
-        for connection in connections:
-            # Of the plain socket: the method of a TLS socket forgets the session that
-            # another thread is reading from. There may be no socket yet.
-            with suppress(OSError, AttributeError, TypeError):
-                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+        for one in tuple(sockets):
+            # The plain socket's method: that of a TLS socket forgets the session that
+            # another thread is reading from.
+            with suppress(OSError):
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 
 class _Moment(NamedTuple):

@@ -1,0 +1,1 @@
+"""Another issuer: its keys, its tokens, its list of ended sessions."""
