@@ -20,6 +20,9 @@ from jwt_auth.runtime import current
 
 # Proofs need a database that several processes share: see tests/proof.
 collect_ignore = [] if os.environ.get("JWT_AUTH_TEST_PROOF") else ["proof"]
+# A service that only verifies has settings of its own: see tests/verifier.
+if os.environ.get("DJANGO_SETTINGS_MODULE") != "tests.settings_verifier":
+    collect_ignore.append("verifier")
 # Other ecosystems are installed for these: see tests/interop.
 if os.environ.get("JWT_AUTH_TEST_INTEROP") is None:
     collect_ignore.append("interop")

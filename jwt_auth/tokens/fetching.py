@@ -76,7 +76,7 @@ def fetch(url: str, deadline: float = DEADLINE) -> bytes:
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise FetchFailed("an encoded body, which was not asked for")
             body: bytes = response.read(MAX_SIZE + 1)
-            if response.length and len(body) <= MAX_SIZE:
+            if response.length and len(body) <= MAX_SIZE and not overdue.is_set():
                 raise FetchFailed("cut off")
     except FetchFailed:
         raise
@@ -270,8 +270,8 @@ class Followed(Generic[T]):
         with self._lock:
             if self._attempt is attempt:
                 # Through an outage the old document serves without waits: the last fetch
-                # has failed, and so will this one.
-                awaited = self._age(now) >= self._rhythm.lifetime and not self._failing
+                # has brought nothing, and neither will this one.
+                awaited = self._age(now) >= self._rhythm.lifetime and not self.in_doubt
                 self._attempt = Attempt(now, awaited=awaited)
                 self._start(self._attempt)
             attempt = self._attempt

@@ -12,19 +12,32 @@ from django.test.utils import CaptureQueriesContext
 
 from jwt_auth import sessions, verify
 from jwt_auth.models import LoginSession
-from tests.attacks.forge import FORGES, Forge
-from tests.conftest import Clock, JSONClient
+from tests.attacks.forge import FORGES, Forge, to_json
+from tests.conftest import NOW, Clock, JSONClient
+from tests.remote.provider import AUDIENCE, ISSUER, public_jwk
+
+# One's own key, and another issuer's.
+SET_UPS = [*FORGES, *(f"{name} foreign" for name in FORGES if name != "HS256")]
 
 
 class Target:
     """A project that verifies the tokens of one key, and a session to forge tokens of."""
 
-    def __init__(self, forge: Forge, user: Any, client: JSONClient, caplog: Any) -> None:
+    def __init__(
+        self,
+        forge: Forge,
+        user: Any,
+        client: JSONClient,
+        caplog: Any,
+        claims: dict[str, Any] | None = None,
+    ) -> None:
         self.forge = forge
         self._client = client
         self._caplog = caplog
-        self._genuine = sessions.start(user).access_token
-        self.claims = dict(verify(self._genuine))
+        own = sessions.start(user).access_token
+        # Another issuer's token is made by the forge, for there is nobody else.
+        self._genuine = own if claims is None else forge.token(claims)
+        self.claims = dict(verify(own)) if claims is None else claims
         self.accepts(forge.token(self.claims))
 
     def having(self, **changes: Any) -> dict[str, Any]:
@@ -72,9 +85,23 @@ def target(
     settings: Any,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Target:
     """Return the project that is set up as the test's parameter says; HS256 without one."""
     caplog.set_level(logging.DEBUG)
-    forge = FORGES[request.param]()
-    settings.JWT_AUTH = {"SIGNING_KEY": forge.setting}
-    return Target(forge, user, client, caplog)
+    algorithm, _, foreign = request.param.partition(" ")
+    forge = FORGES[algorithm]()
+    if not foreign:
+        settings.JWT_AUTH = {"SIGNING_KEY": forge.setting}
+        return Target(forge, user, client, caplog)
+    published = {"keys": [public_jwk(forge.setting, kid=forge.kid)]}
+    monkeypatch.setattr("jwt_auth.tokens.fetching.fetch", lambda url: to_json(published))
+    trusted = {
+        "JWKS_URL": "https://id.example/jwks.json",
+        "AUDIENCE": AUDIENCE,
+        "ALGORITHMS": [algorithm],
+    }
+    settings.JWT_AUTH = {"TRUSTED_ISSUERS": {ISSUER: trusted}}
+    now = int(NOW.timestamp())
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "1", "jti": "x", "iat": now, "exp": now + 300}
+    return Target(forge, user, client, caplog, claims)

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from jwt_auth.tokens.claims import read_segment
-from tests.attacks.conftest import Target
-from tests.attacks.forge import FORGES, SECRET, b64, hs256, mac, raw_ecdsa, to_json
+from tests.attacks.conftest import SET_UPS, Target
+from tests.attacks.forge import SECRET, b64, hs256, mac, raw_ecdsa, to_json
 from tests.conftest import JSONClient, private_pem, public_pem
 
-every_algorithm = pytest.mark.parametrize("target", FORGES, indirect=True)
+every_algorithm = pytest.mark.parametrize("target", SET_UPS, indirect=True)
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 NAMES: list[Any] = [
@@ -85,10 +85,11 @@ def spellings(pem: bytes) -> list[bytes]:
     return written
 
 
-@pytest.mark.parametrize("target", ["RS256", "ES256", "EdDSA"], indirect=True)
+@pytest.mark.parametrize("target", SET_UPS[1:], indirect=True)
 def test_a_public_key_is_no_secret(target: Target, client: JSONClient) -> None:
     published = client.get("/auth/jwks.json").content
-    known = [*spellings(target.forge.setting), published, to_json(json.loads(published)["keys"][0])]
+    keys = json.loads(published)["keys"]
+    known = [*spellings(target.forge.setting), published, *map(to_json, keys)]
     for secret in known:
         for kid in (target.forge.kid, ...):
             header = target.forge.header(alg="HS256", kid=kid)
@@ -227,7 +228,7 @@ def test_any_change_is_noticed(target: Target) -> None:
     target.refuses(f"{other.rpartition('.')[0]}.{signature}")
 
 
-@pytest.mark.parametrize("target", ["ES256"], indirect=True)
+@pytest.mark.parametrize("target", ["ES256", "ES256 foreign"], indirect=True)
 def test_ecdsa_signatures_have_one_form(target: Target) -> None:
     key: Any = serialization.load_pem_private_key(target.forge.setting, None)
     other: Any = serialization.load_pem_private_key(private_pem("P-384"), None)
@@ -248,7 +249,7 @@ def test_ecdsa_signatures_have_one_form(target: Target) -> None:
         target.refuses(target.forge.token(target.claims, sign=sign))
 
 
-@pytest.mark.parametrize("target", ["EdDSA"], indirect=True)
+@pytest.mark.parametrize("target", ["EdDSA", "EdDSA foreign"], indirect=True)
 def test_eddsa_signatures_have_one_form(target: Target) -> None:
     order = 2**252 + 27742317777372353535851937790883648493
 
@@ -262,7 +263,7 @@ def test_eddsa_signatures_have_one_form(target: Target) -> None:
         target.refuses(target.forge.token(target.claims, sign=sign))
 
 
-@pytest.mark.parametrize("target", ["RS256"], indirect=True)
+@pytest.mark.parametrize("target", ["RS256", "RS256 foreign"], indirect=True)
 def test_rsa_signatures_have_one_form(target: Target) -> None:
     key: Any = serialization.load_pem_private_key(target.forge.setting, None)
     n = key.public_key().public_numbers().n

@@ -10,6 +10,9 @@ import pytest
 from tests.attacks.conftest import Target
 from tests.attacks.forge import b64, to_json
 
+# Our own tokens, and another issuer's.
+pytestmark = pytest.mark.parametrize("target", ["HS256", "ES256 foreign"], indirect=True)
+
 
 def test_three_segments_none_of_them_empty(target: Target) -> None:
     header, payload, signature = target.forge.token(target.claims).split(".")

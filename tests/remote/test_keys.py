@@ -1,0 +1,450 @@
+"""Rows 158 to 164: which published keys verify, and when they are fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from jwt_auth import averify, verify
+from jwt_auth.errors import Rejected, TokenNotValid, Unavailable
+from jwt_auth.runtime import current
+from jwt_auth.tokens.remote import MOST_KEYS, read_jwks
+from tests.attacks.forge import b64
+from tests.conftest import Clock, private_pem
+from tests.remote.provider import ISSUER, Provider, body, document, dripping, public_jwk
+
+FAST = 0.05
+
+
+def said(raw: str) -> str:
+    """Return the verdict on *raw*."""
+    try:
+        verify(raw)
+    except (Rejected, Unavailable) as error:
+        return error.code
+    return "good"
+
+
+def settled(provider: Provider) -> None:
+    """Wait until no fetch of the keys is under way."""
+    followed = current().authenticator.issuers[ISSUER].tokens._keys.followed
+    attempt = followed._attempt
+    if attempt is not None:
+        attempt.finished.result(10)
+
+
+EC, RSA, ED = (private_pem(kind) for kind in ("P-256", "RSA-2048", "Ed25519"))
+GOOD = public_jwk(EC, kid="good")
+
+LEFT_OUT: dict[str, Any] = {
+    "a secret": {"kty": "oct", "k": b64(bytes(range(32))), "kid": "x", "alg": "HS256"},
+    "a private key": public_jwk(EC, kid="x", d=b64(b"\1" * 32)),
+    "a private RSA member": public_jwk(RSA, kid="x", dp="AQAB"),
+    "for encryption": public_jwk(EC, kid="x", use="enc"),
+    "use that nobody knows": public_jwk(EC, kid="x", use="SIG"),
+    "operations of encryption": public_jwk(RSA, kid="x", key_ops=["encrypt"]),
+    "operations as text": public_jwk(RSA, kid="x", key_ops="verify"),
+    "an alg that is not wanted": public_jwk(RSA, kid="x", alg="RS512"),
+    "an alg of HMAC": public_jwk(RSA, kid="x", alg="HS256"),
+    "an alg of another kind": public_jwk(RSA, kid="x", alg="ES256"),
+    "a list as alg": public_jwk(RSA, kid="x", alg=["RS256"]),
+    "an empty kid": public_jwk(EC, kid=""),
+    "a number as kid": public_jwk(EC, kid=7),
+    "a long kid": public_jwk(EC, kid="k" * 256),
+    "another curve": public_jwk(EC, kid="x", crv="P-384"),
+    "no point of the curve": public_jwk(EC, kid="x", y=b64(b"\1" * 32)),
+    "a short RSA key": public_jwk(RSA, kid="x", n=b64(b"\xc1" * 128)),
+    "an even exponent": public_jwk(RSA, kid="x", e="Ag"),
+    "an exponent of 1": public_jwk(RSA, kid="x", e="AQ"),
+    "no exponent": public_jwk(RSA, kid="x", e=...),
+    "Ed448": {"kty": "OKP", "crv": "Ed448", "x": b64(b"\1" * 57), "kid": "x"},
+    "no kty": public_jwk(EC, kid="x", kty=...),
+    "a list as kty": public_jwk(EC, kid="x", kty=["EC"]),
+    "a kty of tomorrow": {"kty": "AKP", "alg": "ML-DSA-65", "pub": "AA", "kid": "x"},
+    "a number": 7,
+    "a list": [GOOD],
+    "nothing": None,
+    "empty": {},
+}
+
+
+@pytest.mark.parametrize("jwk", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_one_bad_key_does_not_cost_the_good_ones(jwk: Any) -> None:
+    algorithms = ["RS256", "ES256", "EdDSA"]
+    for keys in ([GOOD, jwk], [jwk, GOOD]):
+        found = read_jwks(json.dumps({"keys": keys}).encode(), algorithms)
+        assert (len(found), found.get("good") is None) == (1, False)
+    assert len(read_jwks(json.dumps({"keys": [jwk]}).encode(), algorithms)) == 0
+
+
+def test_two_keys_of_one_name_are_none() -> None:
+    other = public_jwk(ED, kid="x")
+    keys = [public_jwk(EC, kid="x"), GOOD, other, public_jwk(RSA, kid="x")]
+    found = read_jwks(json.dumps({"keys": keys}).encode(), ["RS256", "ES256", "EdDSA"])
+    assert (len(found), found.get("x")) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("algorithms", "jwk", "expected"),
+    [
+        (["RS256"], public_jwk(RSA, kid="x", alg=...), "RS256"),
+        (["PS256"], public_jwk(RSA, kid="x", alg=...), "PS256"),
+        (["RS512", "RS256"], public_jwk(RSA, kid="x", alg=...), "RS512"),
+        (["RS512", "RS256"], public_jwk(RSA, kid="x", alg="RS256"), "RS256"),
+        (["RS256", "ES256"], public_jwk(EC, kid="x", alg=...), "ES256"),
+        (["RS256", "ES256"], public_jwk(EC, kid="x", alg=..., use=...), "ES256"),
+        (["EdDSA"], public_jwk(ED, kid="x", alg=..., key_ops=["verify"]), "EdDSA"),
+        (["RS256"], public_jwk(RSA, kid="urn:" + "k" * 200, x5c=["MIID"], x5t="x"), "RS256"),
+    ],
+)
+def test_the_algorithm_of_a_key(algorithms: list[str], jwk: Any, expected: str) -> None:
+    found = read_jwks(json.dumps({"keys": [jwk]}).encode(), algorithms)
+    key = found.get(jwk["kid"])
+    assert key is not None
+    assert (key.algorithm, key.kid, key.signing) == (expected, jwk["kid"], None)
+
+
+NO_SETS: dict[str, bytes] = {
+    "HTML": b"<html>",
+    "empty": b"",
+    "an array": b"[]",
+    "a string": b'"keys"',
+    "no keys": b"{}",
+    "keys of another type": b'{"keys": {"x": 1}}',
+    "null": b'{"keys": null}',
+    "twice": b'{"keys": [], "keys": []}',
+    "nested": b'{"keys":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "UTF-16": '{"keys": []}'.encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf" + b'{"keys": []}',
+    "no UTF-8": b'{"keys": ["\xff"]}',
+    "NaN": b'{"keys": [NaN]}',
+    "a number without end": b'{"keys": [' + b"9" * 10_000 + b"]}",
+    "too many": json.dumps({"keys": [{}] * (MOST_KEYS + 1)}).encode(),
+}
+
+
+@pytest.mark.parametrize("data", NO_SETS.values(), ids=NO_SETS)
+def test_what_is_no_jwk_set(data: bytes) -> None:
+    with pytest.raises(TokenNotValid):
+        read_jwks(data, ["ES256"])
+
+
+def test_an_unchanged_key_is_the_same_object() -> None:
+    data = json.dumps({"keys": [GOOD, public_jwk(RSA, kid="x")]}).encode()
+    before = read_jwks(data, ["ES256", "RS256"])
+    changed = json.dumps({"keys": [GOOD, public_jwk(ED, kid="x")]}).encode()
+    after = read_jwks(changed, ["ES256", "EdDSA"], before)
+    assert after.get("good") is before.get("good")
+    assert after.get("x") is not before.get("x")
+
+
+def test_a_token_of_a_published_key(trusted: Provider) -> None:
+    claims = verify(trusted.token())
+    assert (claims.issuer, claims.subject) == (ISSUER, "1")
+    assert said(trusted.token()) == "good"
+    assert trusted.count() == 1
+
+
+def at_once(count: int, ask: Callable[[int], str]) -> list[str]:
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(ask, range(count)))
+
+
+def test_the_first_tokens_wait_for_one_fetch(trusted: Provider) -> None:
+    token = trusted.token()
+    assert at_once(20, lambda number: said(token)) == ["good"] * 20
+    assert trusted.count() == 1
+
+
+def test_unknown_kids_cost_one_fetch(trusted: Provider, clock: Clock) -> None:
+    assert said(trusted.token()) == "good"
+    clock.move(seconds=31)
+    token = [trusted.token(kid=os.urandom(8).hex()) for _ in range(200)]
+    assert at_once(50, lambda number: said(token[number])) == ["token_not_valid"] * 50
+    for one in token[50:]:
+        assert said(one) == "token_not_valid"
+    assert trusted.count() == 2
+    clock.move(seconds=29)
+    assert said(token[0]) == "token_not_valid"
+    assert trusted.count() == 2
+    clock.move(seconds=2)
+    assert said(token[0]) == "token_not_valid"
+    assert trusted.count() == 3
+
+
+async def all_said(tokens: list[str]) -> set[str]:
+    """Return the verdicts on *tokens*, asked for at once in tasks."""
+
+    async def ask(raw: str) -> str:
+        try:
+            await averify(raw)
+        except (Rejected, Unavailable) as error:
+            return error.code
+        return "good"
+
+    return set(await asyncio.gather(*map(ask, tokens)))
+
+
+def test_unknown_kids_in_tasks(trusted: Provider, clock: Clock) -> None:
+    assert async_to_sync(all_said)([trusted.token()] * 20) == {"good"}
+    clock.move(seconds=31)
+    tokens = [trusted.token(kid=os.urandom(8).hex()) for _ in range(200)]
+    assert async_to_sync(all_said)(tokens) == {"token_not_valid"}
+    assert trusted.count() == 2
+
+
+def test_the_loop_goes_on_while_a_provider_is_slow(trusted: Provider, clock: Clock) -> None:
+    assert said(trusted.token()) == "good"
+    trusted.answers["/jwks.json"] = dripping(b"x" * 100, 0.05)
+    clock.move(seconds=31)
+
+    async def ask() -> tuple[set[str], list[float]]:
+        waiting = asyncio.ensure_future(all_said([trusted.token(kid="new")] * 50))
+        ticks = []
+        for _ in range(100):
+            began = time.perf_counter()
+            await asyncio.sleep(0.005)
+            assert await all_said([trusted.token()]) == {"good"}
+            ticks.append(time.perf_counter() - began)
+        assert not waiting.done()
+        return await waiting, ticks
+
+    verdicts, ticks = async_to_sync(ask)()
+    assert verdicts == {"unavailable"}
+    assert sum(tick > FAST for tick in ticks) <= 5
+
+
+DOWN: dict[str, Any] = {
+    "500": body(b"", 500),
+    "HTML": body(b"<html>"),
+    "a redirect": body(b"", 302, Location="/jwks.json"),
+    "50 MB": body(b"x" * 50_000_000),
+    "nested": body(NO_SETS["nested"]),
+}
+
+
+@pytest.mark.parametrize("answer", DOWN.values(), ids=DOWN)
+def test_a_provider_that_is_down(
+    trusted: Provider, clock: Clock, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    known, unknown = trusted.token(exp=4_000_000_000), trusted.token(kid="new", exp=4_000_000_000)
+    assert said(known) == "good"
+    trusted.answers["/jwks.json"] = answer
+    clock.move(seconds=31)
+    # Our fault is never a 401: nobody can say that there is no such key.
+    for _ in range(10):
+        assert said(unknown) == "unavailable"
+        assert said(known) == "good"
+    assert trusted.count() == 2
+    assert len([one for one in caplog.records if "could not be fetched" in one.message]) == 1
+    for _ in range(3):
+        clock.move(hours=7)
+        assert said(known) == "good"
+        settled(trusted)
+    assert trusted.count() == 5
+    clock.move(hours=4)
+    assert said(known) == "unavailable"
+    # It is back.
+    trusted.publish()
+    assert said(known) == "unavailable"
+    clock.move(seconds=31)
+    assert said(known) == "good"
+
+
+def test_a_provider_that_was_never_up(trusted: Provider, clock: Clock) -> None:
+    trusted.answers["/jwks.json"] = body(b"", 500)
+    for _ in range(5):
+        assert said(trusted.token()) == "unavailable"
+    assert trusted.count() == 1
+    trusted.publish()
+    clock.move(seconds=31)
+    assert said(trusted.token()) == "good"
+
+
+def test_known_keys_never_wait(trusted: Provider, clock: Clock) -> None:
+    known = trusted.token(exp=4_000_000_000)
+    assert said(known) == "good"
+    # A byte now and then, for longer than any deadline.
+    trusted.answers["/jwks.json"] = dripping(b"x" * 100)
+    clock.move(seconds=301)
+    waits, stop = [], threading.Event()
+    unknown = [threading.Thread(target=said, args=(trusted.token(kid=f"k{n}"),)) for n in range(8)]
+
+    def ask() -> None:
+        while not stop.is_set():
+            began = time.perf_counter()
+            assert said(known) == "good"
+            waits.append(time.perf_counter() - began)
+            time.sleep(0.002)
+
+    asking = threading.Thread(target=ask)
+    began = time.monotonic()
+    for thread in (asking, *unknown):
+        thread.start()
+    for thread in unknown:
+        thread.join()
+    took = time.monotonic() - began
+    stop.set()
+    asking.join()
+    assert trusted.count() == 2
+    # Who asks for an unknown key waits for the deadline of the fetch and no longer.
+    assert took < 6
+    assert len(waits) > 100
+    # Of those that the machine did something else for meanwhile there are few.
+    assert sum(wait > FAST for wait in waits) < len(waits) / 20
+    # The next one is not waited for either, a day later.
+    clock.move(hours=20)
+    began = time.perf_counter()
+    assert said(known) == "good"
+    assert time.perf_counter() - began < 1
+
+
+def test_keys_are_renewed_before_they_are_old(trusted: Provider, clock: Clock) -> None:
+    known = trusted.token(exp=4_000_000_000)
+    assert said(known) == "good"
+    clock.move(seconds=299)
+    assert said(known) == "good"
+    assert trusted.count() == 1
+    trusted.publish(public_jwk(trusted.forge.setting, kid="two"))
+    clock.move(seconds=1)
+    # Once more, while the fetch runs.
+    said(known)
+    settled(trusted)
+    assert trusted.count() == 2
+    assert said(known) == "token_not_valid"
+    assert said(trusted.token(kid="two")) == "good"
+
+
+def test_a_key_that_was_taken_out_does_not_serve_the_first_of_the_morning(
+    trusted: Provider, clock: Clock
+) -> None:
+    known = trusted.token(exp=4_000_000_000)
+    assert said(known) == "good"
+    trusted.publish(public_jwk(trusted.forge.setting, kid="two"))
+    clock.move(seconds=901)
+    assert said(known) == "token_not_valid"
+
+
+def test_a_new_key_is_seen_within_the_cool_down(trusted: Provider, clock: Clock) -> None:
+    assert said(trusted.token()) == "good"
+    own = public_jwk(trusted.forge.setting, kid=trusted.forge.kid)
+    trusted.publish(own, public_jwk(trusted.forge.setting, kid="two"))
+    assert said(trusted.token(kid="two")) == "token_not_valid"
+    clock.move(seconds=30)
+    assert said(trusted.token(kid="two")) == "good"
+
+
+@pytest.mark.parametrize("seconds", [-3600, -86_400, -1])
+def test_a_clock_that_is_set_back_stops_nothing(
+    trusted: Provider, clock: Clock, seconds: int
+) -> None:
+    assert said(trusted.token()) == "good"
+    clock.move(seconds=seconds)
+    own = public_jwk(trusted.forge.setting, kid=trusted.forge.kid)
+    trusted.publish(own, public_jwk(trusted.forge.setting, kid="two"))
+    clock.move(seconds=31)
+    assert said(trusted.token(kid="two")) == "good"
+
+
+UNDESERVING: dict[str, Callable[[Provider], str]] = {
+    "another issuer": lambda one: one.token(iss="https://other.example/"),
+    "almost the issuer": lambda one: one.token(iss=ISSUER[:-1]),
+    "no issuer": lambda one: one.token(iss=...),
+    "none": lambda one: one.forge.token(one.claims(), one.forge.header(alg="none")),
+    "another alg": lambda one: one.forge.token(one.claims(), one.forge.header(alg="RS256")),
+    "HMAC": lambda one: one.forge.token(one.claims(), one.forge.header(alg="HS256")),
+    "a list as alg": lambda one: one.forge.token(one.claims(), one.forge.header(alg=["ES256"])),
+    "another typ": lambda one: one.forge.token(one.claims(), one.forge.header(typ="JWT")),
+    "no typ": lambda one: one.forge.token(one.claims(), one.forge.header(typ=...)),
+    "crit": lambda one: one.forge.token(one.claims(), one.forge.header(crit=["exp"])),
+    "a number as kid": lambda one: one.forge.token(one.claims(), one.forge.header(kid=7)),
+    "a list as kid": lambda one: one.forge.token(one.claims(), one.forge.header(kid=["one"])),
+    "a long kid": lambda one: one.token(kid="k" * 256),
+    "two segments": lambda one: one.token().rpartition(".")[0],
+    "padded": lambda one: one.token() + "=",
+    "a payload that is none": lambda one: one.forge.token(b"x"),
+}
+
+
+@pytest.mark.parametrize("make", UNDESERVING.values(), ids=UNDESERVING)
+def test_nothing_is_fetched_for_a_token_that_does_not_deserve_it(
+    trusted: Provider, make: Callable[[Provider], str]
+) -> None:
+    assert said(make(trusted)) == "token_not_valid"
+    assert trusted.asked == []
+
+
+def test_without_kid_there_is_no_choice(trusted: Provider) -> None:
+    nameless = trusted.forge.token(trusted.claims(), trusted.forge.header(kid=...))
+    assert said(nameless) == "good"
+    own = public_jwk(trusted.forge.setting, kid=trusted.forge.kid)
+    other = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
+    second = {**own, "kid": "two", "x": b64(other.x.to_bytes(32)), "y": b64(other.y.to_bytes(32))}
+    trusted.publish(own, second)
+    current.cache_clear()
+    assert said(nameless) == "token_not_valid"
+
+
+def test_where_no_thread_can_be_started(
+    trusted: Provider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = trusted.token(exp=4_000_000_000)
+    assert said(known) == "good"
+    clock.move(seconds=901)
+    with monkeypatch.context() as patch:
+
+        def cannot(self: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", cannot)
+        assert said(known) == "good"
+        assert said(trusted.token(kid="two")) == "unavailable"
+    clock.move(seconds=31)
+    assert said(known) == "good"
+
+
+def child(url: str, token: str, told: Any) -> None:
+    told.put(said(token))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_begins_anew(trusted: Provider) -> None:
+    assert said(trusted.token()) == "good"
+    context = multiprocessing.get_context("fork")
+    told = context.Queue()
+    children = [
+        context.Process(target=child, args=(trusted.url, trusted.token(), told)) for _ in range(3)
+    ]
+    for one in children:
+        one.start()
+    assert [told.get(timeout=20) for _ in children] == ["good"] * 3
+    for one in children:
+        one.join()
+    # The parent goes on with what it has.
+    assert said(trusted.token()) == "good"
+    assert trusted.count() == 4
+
+
+def test_the_cache_ends_with_the_settings(trusted: Provider, settings: Any) -> None:
+    assert said(trusted.token()) == "good"
+    settings.JWT_AUTH = {}
+    assert said(trusted.token()) == "token_not_valid"
+
+
+def test_an_empty_set_is_an_answer(trusted: Provider, clock: Clock) -> None:
+    assert said(trusted.token()) == "good"
+    trusted.answers["/jwks.json"] = document({"keys": []})
+    clock.move(seconds=901)
+    assert said(trusted.token()) == "token_not_valid"

@@ -1,0 +1,1 @@
+"""A service that only verifies; run with ``--ds=tests.settings_verifier``."""
