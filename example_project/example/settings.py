@@ -7,7 +7,7 @@ from pathlib import Path
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = True
-# Good enough on one's own machine. Access tokens are signed with a key derived from it.
+# Good enough on one's own machine. Keys of refresh tokens are derived from it.
 SECRET_KEY = os.environ.get(
     "SECRET_KEY", "django-insecure-for-the-example-on-your-own-machine-only"
 )
@@ -33,7 +33,15 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
 }
-JWT_AUTH = {  # <- jwt_auth; every key has a default, and the example would need none
+# Made by `manage.py demo`. The second one is published before it signs anything, so that
+# other services know it by then; EXAMPLE_ROTATED is the deployment in which it does.
+KEYS = [BASE_DIR / "keys" / "first.pem", BASE_DIR / "keys" / "second.pem"]
+SIGNING_KEY, VERIFYING_KEY = reversed(KEYS) if "EXAMPLE_ROTATED" in os.environ else KEYS
+JWT_AUTH = {  # <- jwt_auth; every key has a default. Other services need the first four.
+    "ISSUER": "https://notes.example",
+    "AUDIENCE": ["notes", "orders"],
+    "SIGNING_KEY": SIGNING_KEY,
+    "VERIFYING_KEYS": [VERIFYING_KEY],
     # Too short for lost answers on phones: only so that the tour need not wait for the
     # default, two minutes, until a replayed refresh token is found out.
     "REFRESH_GRACE": timedelta(seconds=2),

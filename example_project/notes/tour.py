@@ -65,16 +65,18 @@ class Tour:
         code: str | None = None,
         challenge: str | None = None,
         header: str | None = None,
+        port: int | None = None,
         also: Callable[[Answer], bool] = lambda answer: True,
     ) -> Answer:
         """Send a request and hold the answer against what is documented.
 
-        *header* is a whole ``Authorization`` header, *token* the token of a bearer one.
+        *header* is a whole ``Authorization`` header, *token* the token of a bearer one. *port* is
+        that of another service.
         """
         self.steps += 1
         if token is not None:
             header = f"Bearer {token}"
-        answer = self._send(method, path, body, header)
+        answer = self.ask(method, path, body, header, port)
         expected = {"status": status, "code": code, "challenge": challenge, "the rest": True}
         found = {
             "status": answer.status,
@@ -83,7 +85,8 @@ class Tour:
             "the rest": answer.status != status or also(answer),
         }
         wrong = [name for name, value in expected.items() if found[name] != value]
-        self._print(shows, method, path, body, header, answer, wrong)
+        shown = path if port is None else f"http://{self.host}:{port}{path}"
+        self._print(shows, method, shown, body, header, answer, wrong)
         if wrong:
             self.surprises.append(f"{self.steps}. {shows}: {', '.join(wrong)}")
         return answer
@@ -93,8 +96,16 @@ class Tour:
         self.say(f"\n   … {seconds:g} s: {why}")
         time.sleep(seconds)
 
-    def _send(self, method: str, path: str, body: Any, header: str | None) -> Answer:
-        connection = HTTPConnection(self.host, self.port, timeout=10)
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        header: str | None = None,
+        port: int | None = None,
+    ) -> Answer:
+        """Send a request and return what came back."""
+        connection = HTTPConnection(self.host, port or self.port, timeout=10)
         headers = {} if header is None else {"Authorization": header}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -144,9 +155,9 @@ def _as_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def play(host: str, port: int, say: Callable[[str], None]) -> list[str]:
-    """Play the tour against a running example; return what was not as documented."""
-    tour = Tour(host, port, say)
+def play(tour: Tour, further: Callable[[Tour], None]) -> list[str]:
+    """Play the tour, and then what goes *further*; return what was not as documented."""
+    say = tour.say
     say("A tour: every request and answer of a login's life. Long tokens are cut.")
     _page(tour)
     pair = _sign_in(tour)
@@ -155,6 +166,7 @@ def play(host: str, port: int, say: Callable[[str], None]) -> list[str]:
     pair = _refresh(tour, pair)
     _devices(tour, pair)
     _log_out(tour, pair, note)
+    further(tour)
     if tour.surprises:
         say(f"\n{len(tour.surprises)} of {tour.steps} answers were not as documented:")
         for surprise in tour.surprises:
@@ -164,7 +176,8 @@ def play(host: str, port: int, say: Callable[[str], None]) -> list[str]:
     return tour.surprises
 
 
-def _login(tour: Tour, shows: str, name: str, password: str | None = None, **more: Any) -> Any:
+def login(tour: Tour, shows: str, name: str, password: str | None = None, **more: Any) -> Any:
+    """Sign in; return the pair."""
     body = {"username": name, "password": password or PASSWORDS[name]}
     if "device" in more:
         body["device"] = more.pop("device")
@@ -186,7 +199,7 @@ def _page(tour: Tour) -> None:
 
 
 def _sign_in(tour: Tour) -> Any:
-    _login(
+    login(
         tour,
         "A wrong password.",
         "alice",
@@ -195,7 +208,7 @@ def _sign_in(tour: Tour) -> Any:
         code="invalid_credentials",
         challenge=BARE,
     )
-    _login(
+    login(
         tour,
         "A user whom nobody knows: the same answer.",
         "mallory",
@@ -212,7 +225,7 @@ def _sign_in(tour: Tour) -> Any:
         status=400,
         also=lambda answer: set(answer.data) == {"username", "password"},
     )
-    return _login(
+    return login(
         tour,
         "Alice signs in on her laptop and gets a pair of tokens.",
         "alice",
@@ -281,7 +294,7 @@ def _call(tour: Tour, token: str) -> Any:
         status=403,
         code="insufficient_scope",
     )
-    eve = _login(tour, 'Eve signs in, who is in the group "editors".', "eve")["access_token"]
+    eve = login(tour, 'Eve signs in, who is in the group "editors".', "eve")["access_token"]
     tour.call(
         "The same call by Eve.",
         "POST",
@@ -416,11 +429,11 @@ def _refresh(tour: Tour, first: Any) -> Any:
         code="session_ended",
         challenge=f'{BARE}, error="invalid_token"',
     )
-    return _login(tour, "Alice signs in again.", "alice", device="laptop")
+    return login(tour, "Alice signs in again.", "alice", device="laptop")
 
 
 def _devices(tour: Tour, pair: Any) -> None:
-    phone = _login(tour, "And on her phone.", "alice", device="phone")
+    phone = login(tour, "And on her phone.", "alice", device="phone")
     listed = tour.call(
         "Her devices, newest first.",
         "GET",

@@ -1,4 +1,4 @@
-"""``manage.py demo``: migrate, seed, play the tour, say what to try, serve."""
+"""``manage.py demo``: make keys, migrate, seed, play the tour, say what to try, serve."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
+from io import StringIO
 from typing import Any
 
 from django.conf import settings
@@ -19,9 +17,10 @@ from django.core.management import BaseCommand, CommandError, CommandParser, cal
 from django.core.servers.basehttp import WSGIServer
 from django.urls import reverse
 
+from notes import tour_of_two
 from notes.models import Note
 from notes.seed import PASSWORDS, sow
-from notes.tour import play
+from notes.tour import Tour, play
 
 HOST = "127.0.0.1"
 FIRST_PORT = 8000
@@ -44,13 +43,19 @@ or paste these three steps, which need curl and python3:
 
 {publish}
 
-Ctrl-C stops the server.
+The second service, which has no users, takes alice's token as well:
+
+{orders}
+
+Ctrl-C stops both servers.
 """
 
 
 class Command(BaseCommand):
-    """Makes the database, sows users and notes, plays the tour, and serves."""
+    """Makes keys and a database, sows users and notes, plays the tour, and serves."""
 
+    # Without keys the settings have an error.
+    requires_system_checks = ()
     help = "Migrate, seed, play a tour of a login's life over HTTP, and serve on 127.0.0.1."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -69,24 +74,27 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         if options["asgi"] and find_spec("uvicorn") is None:
             raise CommandError("--asgi needs uvicorn: pip install uvicorn")
+        _make_keys()
+        call_command("check")
         call_command("migrate", verbosity=0)
         sow()
         port = _free_port(options["port"])
         if port != options["port"]:
             self._say(f"Port {options['port']} is taken; this is port {port}.")
         started = time.monotonic()
-        with _server(port, asgi=options["asgi"], quiet=True):
-            surprises = play(HOST, port, self._say)
+        tour = Tour(HOST, port, self._say)
+        with Services(port, asgi=options["asgi"], quiet=True) as services:
+            surprises = play(tour, lambda tour: tour_of_two.play(tour, services))
         kind = "ASGI (uvicorn)" if options["asgi"] else "WSGI (runserver)"
         self._say(f"The tour over {kind} took {time.monotonic() - started:.1f} s.")
         if options["exit"]:
             if surprises:
                 raise CommandError("The tour met answers that are not documented.")
             return
-        self._say(_lines(f"http://{HOST}:{port}"))
         try:
-            with _server(port, asgi=options["asgi"], quiet=False) as server:
-                server.wait()
+            with Services(port, asgi=options["asgi"], quiet=False) as services:
+                self._say(_lines(f"http://{HOST}:{port}", f"http://{HOST}:{services.orders_port}"))
+                services.wait()
         except KeyboardInterrupt:
             self._say("Stopped.")
 
@@ -96,29 +104,75 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
-@contextmanager
-def _server(port: int, *, asgi: bool, quiet: bool) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the example in a process of its own, from when it answers to the block's end."""
-    directory = Path(settings.BASE_DIR)
-    if asgi:
-        command = ["-m", "uvicorn", "example.asgi:application", "--host", HOST, "--port", str(port)]
-    else:
-        command = ["manage.py", "runserver", f"{HOST}:{port}", "--noreload"]
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=directory,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "example.settings"},
-        stdout=subprocess.DEVNULL if quiet else None,
-        stderr=subprocess.DEVNULL if quiet else None,
-        # Ctrl-C is for this command, which then stops the server.
-        start_new_session=True,
-    )
-    try:
+class Services:
+    """The two services of the example, each in a process of its own, until the block ends."""
+
+    def __init__(self, port: int, *, asgi: bool, quiet: bool) -> None:
+        self.port = port
+        self.orders_port = _free_port(port + 1)
+        self._asgi = asgi
+        self._quiet = quiet
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Services:
+        try:
+            self.start_notes(rotated=False)
+            notes = f"http://{HOST}:{self.port}"
+            self._start("orders_service", self.orders_port, {"NOTES_URL": notes})
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name in tuple(self._running):
+            self._stop(name)
+
+    def start_notes(self, *, rotated: bool) -> None:
+        """Start the first service; *rotated* says that the second key signs."""
+        self._start("example", self.port, {"EXAMPLE_ROTATED": "1"} if rotated else {})
+
+    def stop_notes(self) -> None:
+        """Stop the first service."""
+        self._stop("example")
+
+    def wait(self) -> None:
+        """Wait until the first service ends."""
+        self._running["example"].wait()
+
+    def _start(self, name: str, port: int, environment: dict[str, str]) -> None:
+        """Start the service whose settings are in the package *name*; wait until it answers."""
+        if self._asgi:
+            command = ["-m", "uvicorn", f"{name}.asgi:application", "--host", HOST]
+            command += ["--port", str(port)]
+        else:
+            command = ["manage.py", "runserver", f"{HOST}:{port}", "--noreload"]
+        settings_module = f"{name}.settings"
+        output = subprocess.DEVNULL if self._quiet else None
+        self._running[name] = process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=settings.BASE_DIR,
+            env={**os.environ, **environment, "DJANGO_SETTINGS_MODULE": settings_module},
+            stdout=output,
+            stderr=output,
+            # Ctrl-C is for this command, which then stops the servers.
+            start_new_session=True,
+        )
         _wait_until_it_answers(process, port)
-        yield process
-    finally:
+
+    def _stop(self, name: str) -> None:
+        process = self._running.pop(name)
         process.terminate()
         process.wait()
+
+
+def _make_keys() -> None:
+    """Make the keys that the settings name, unless an earlier run has made them."""
+    for path in settings.KEYS:
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            said = StringIO()
+            call_command("jwt_auth_generate_key", algorithm="EdDSA", output=path, stdout=said)
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
@@ -147,7 +201,7 @@ def _free_port(first: int) -> int:
     raise CommandError(f"No port from {first} to {first + PORTS_TO_TRY - 1} is free.")
 
 
-def _lines(base: str) -> str:
+def _lines(base: str, orders: str) -> str:
     note = Note.objects.filter(owner__username="alice").earliest("pk")
     notes = f"{base}{reverse('note-list')}"
     publish = f"{base}{reverse('note-publish', args=[note.pk])}"
@@ -158,6 +212,7 @@ def _lines(base: str) -> str:
         call=f'curl -i {notes} -H "Authorization: Bearer $TOKEN"',
         publish=f"{_login(base, 'eve', 'EDITOR')} && \\\n"
         f'  curl -i -X POST {publish} -H "Authorization: Bearer $EDITOR"',
+        orders=f'curl -i {orders}/orders/ -H "Authorization: Bearer $TOKEN"',
     )
 
 

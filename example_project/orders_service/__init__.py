@@ -1,0 +1,1 @@
+"""A second service: it has no users and believes the tokens of the first."""
