@@ -43,9 +43,30 @@ def test_the_defaults_are_fine(settings: Any) -> None:
     assert found.ring.signing.algorithm == "HS256"
 
 
+def test_another_issuer(settings: Any) -> None:
+    assert problems(trusting(), settings) == []
+    issuer = conf.load_settings().trusted_issuers["https://id.example"]
+    assert issuer.types == {"at+jwt", "application/at+jwt"}
+    assert (issuer.audiences, issuer.revoked_url, issuer.user) == ({"orders"}, None, None)
+    settings.DEBUG = True
+    assert problems(trusting(JWKS_URL="http://127.0.0.1:8000/jwks.json"), settings) == []
+
+
 def test_the_default_grace_is_at_most_half_of_an_access_token(settings: Any) -> None:
     settings.JWT_AUTH = {"ACCESS_TOKEN_LIFETIME": timedelta(minutes=2)}
     assert conf.load_settings().refresh_grace == timedelta(minutes=1)
+
+
+def trusting(**changes: Any) -> dict[str, Any]:
+    """Return settings that trust another issuer, with *changes*; `...` takes a key out."""
+    one = {
+        "JWKS_URL": "https://id.example/jwks.json",
+        "AUDIENCE": "orders",
+        "ALGORITHMS": ["RS256"],
+        **changes,
+    }
+    one = {name: value for name, value in one.items() if value is not ...}
+    return {"TRUSTED_ISSUERS": {"https://id.example": one}}
 
 
 WRONG: dict[str, tuple[Any, str, str, str]] = {
@@ -140,13 +161,90 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     "no sessions": ({"MAX_SESSIONS_PER_USER": 0}, "E002", "MAX_SESSIONS_PER_USER", "above 0"),
     "true": ({"MAX_SESSIONS_PER_USER": True}, "E002", "MAX_SESSIONS_PER_USER", "above 0"),
     "loading": ({"LOAD_USER": "later"}, "E002", "LOAD_USER", "'lazy'"),
+    "issuers in a list": (
+        {"TRUSTED_ISSUERS": ["https://id.example"]},
+        "E002",
+        "TRUSTED_ISSUERS",
+        "dict",
+    ),
+    "an issuer without a dict": (
+        {"TRUSTED_ISSUERS": {"https://id.example": "https://id.example/jwks.json"}},
+        "E002",
+        "TRUSTED_ISSUERS",
+        "JWKS_URL",
+    ),
+    "an issuer without a name": (
+        {"TRUSTED_ISSUERS": {"": {}}},
+        "E002",
+        "TRUSTED_ISSUERS",
+        "JWKS_URL",
+    ),
+    "a number as issuer": ({"TRUSTED_ISSUERS": {7: {}}}, "E002", "TRUSTED_ISSUERS", "JWKS_URL"),
+    "oneself": (
+        {**trusting(), "ISSUER": "https://id.example"},
+        "E015",
+        "TRUSTED_ISSUERS['https://id.example']",
+        "leave it out",
+    ),
+    "a misspelled key of an issuer": (
+        trusting(JWKS_URI="x"),
+        "E001",
+        "TRUSTED_ISSUERS['https://id.example']",
+        "JWKS_URL",
+    ),
+    **{
+        f"without {name}": (trusting(**{name: ...}), "E015", name, "nothing is guessed")
+        for name in ("JWKS_URL", "AUDIENCE", "ALGORITHMS")
+    },
+    **{
+        f"{name} {url[:20]!r}": (trusting(**{name: url}), "E015", name, "https")
+        for name in ("JWKS_URL", "REVOKED_URL")
+        for url in (
+            "http://id.example/jwks.json",
+            "http://127.0.0.1/jwks.json",
+            "file:///etc/passwd",
+            "ftp://id.example/jwks.json",
+            "gopher://id.example/",
+            "data:application/json,{}",
+            "https:///jwks.json",
+            "https://user:pw@id.example/",
+            "https://user@id.example/",
+            "https://id.example/#x",
+            "https://id.example:0/",
+            "https://id.example:x/",
+            "https://id.example:99999/",
+            "https://id.example/ x",
+            "https://id.example/\r\nHost: x",
+            "https://[::1/",
+            "https://idé.example/",
+            "jwks.json",
+            "//id.example/jwks.json",
+        )
+    },
+    "a number as URL": (trusting(JWKS_URL=7), "E002", "JWKS_URL", "string"),
+    "no algorithm": (trusting(ALGORITHMS=[]), "E015", "ALGORITHMS", "RS256"),
+    "a secret's algorithm": (
+        trusting(ALGORITHMS=["RS256", "HS256"]),
+        "E015",
+        "ALGORITHMS",
+        "ES256",
+    ),
+    "none of them": (trusting(ALGORITHMS=["none"]), "E015", "ALGORITHMS", "ES256"),
+    "algorithms in lists": (trusting(ALGORITHMS=[["RS256"]]), "E015", "ALGORITHMS", "ES256"),
+    "algorithms as text": (trusting(ALGORITHMS="RS256"), "E002", "ALGORITHMS", "list"),
+    "audiences that are none": (trusting(AUDIENCE=[]), "E002", "AUDIENCE", "list of strings"),
+    "types as text": (trusting(TYPES="JWT"), "E002", "TYPES", "list"),
+    "no types": (trusting(TYPES=[]), "E002", "TYPES", "list"),
+    "an empty type": (trusting(TYPES=[""]), "E002", "TYPES", "list"),
+    "a type that is None": (trusting(TYPES=None), "E002", "TYPES", "list"),
+    "users from nowhere": (trusting(USER="tests.nowhere.f"), "E008", "USER", "dotted path"),
+    "users of a function": (trusting(USER=print), "E002", "USER", "dotted path"),
     **{
         f"not yet: {name}": ({name: value}, "E011", name, "Leave")
         for name, value in {
             "TOKEN_CACHE_SIZE": 4096,
             "COOKIES": {},
             "THROTTLE_RATES": {"login": "10/min"},
-            "TRUSTED_ISSUERS": {"https://issuer.example": {}},
         }.items()
     },
 }

@@ -17,6 +17,7 @@ from django.test import override_settings
 
 import jwt_auth
 from jwt_auth import conf, decorators, errors, permissions, sessions, signals, urls, views
+from jwt_auth.conf import issuers
 from jwt_auth.tokens.access import RESERVED
 
 PACKAGE = Path(jwt_auth.__file__).parent
@@ -80,6 +81,10 @@ def test_the_settings_are_listed() -> None:
     listed, off = names("reference/settings.md", "settings"), names_off()
     assert len(set(listed)) == len(listed)
     assert set(listed) | set(off) == set(conf.NAMES)
+
+
+def test_the_settings_of_an_issuer_are_listed() -> None:
+    assert tuple(names("reference/settings.md", "issuers")) == issuers.NAMES
 
 
 def names_off() -> list[str]:
