@@ -30,15 +30,21 @@ from django.db import DatabaseError, connections, router, transaction
 from jwt_auth.errors import SessionEnded, Unavailable
 from jwt_auth.models import LoginSession, LoginSessionQuerySet, database_answers, in_test_case
 from jwt_auth.tokens.claims import VerifiedClaims
-from jwt_auth.tokens.revoked import LONGEST_LIST, MOST_NAMED, Publisher
+from jwt_auth.tokens.revoked import LONGEST_PUBLISHED, Publisher
 
 logger = logging.getLogger("jwt_auth")
 
+# A list longer than this is not read: requests then ask for their own session.
+LONGEST_LIST = 10_000
 # A database that hangs holds the thread that asks it. When so many hang, further ones
 # are started a minute apart and no longer at the interval: the database may be back, and
 # their connections not know of it for hours.
 MOST_READERS = 8
 RETRY = 60.0
+# How long a request for the published list waits for another one that makes it.
+PATIENCE = 1.0
+# How long an end may wait for its commit, after it was dated.
+COMMIT_LAG = timedelta(seconds=5)
 # How long a thread may take to begin before it is thought that none ever runs.
 STARTING = 1.0
 # How many intervals old a list may be that serves while reads are late.
@@ -47,10 +53,8 @@ LATE_INTERVALS = 10
 IDLE_SECONDS = 10
 
 
-# Reads the list of one database: alias and since when; newest first, each with its time.
-Read = Callable[[str, datetime], list[tuple[UUID, datetime]]]
-# How long an end may wait for its commit, after it was dated.
-COMMIT_LAG = timedelta(seconds=5)
+# Reads the list of one database: alias and since when.
+Read = Callable[[str, datetime], set[UUID]]
 
 
 class Revocations(Protocol):
@@ -157,6 +161,18 @@ class RevocationList:
             snapshot = one.usable()
         return snapshot
 
+    def newest(self) -> list[tuple[UUID, datetime]]:
+        """Read up to one more of the newest ends than can be published, with their times.
+
+        Raises:
+            Unavailable: the database failed.
+        """
+        alias, since = self._list().alias, self._rules.clock() - self._rules.window
+        ended = LoginSession.objects.using(alias).filter(revoked_at__gte=since)
+        rows: Any = ended.order_by("-revoked_at").values_list("pk", "revoked_at")
+        with database_answers():
+            return list(rows[: LONGEST_PUBLISHED + 1])
+
     def note(self, session_ids: Collection[UUID]) -> None:
         """Add the sessions as soon as their end is committed."""
         one = self._list()
@@ -189,20 +205,14 @@ class _Rules:
 class Snapshot:
     """The list as a read found it, plus what this process has ended since it began.
 
-    If it is too long, `session_ids` are the newest, and `named_since` is when the first of
-    these was ended.
+    `complete` is False when the list is too long to be read.
     """
 
     session_ids: set[UUID]
-    named_since: datetime | None
+    complete: bool
     number: int
     began: float
     began_at: datetime
-
-    @property
-    def complete(self) -> bool:
-        """Whether every session is named that was ended in the window."""
-        return self.named_since is None
 
 
 class _Reading:
@@ -335,9 +345,9 @@ class _DatabaseList:
             if snapshot is None:
                 return
             snapshot.session_ids.update(session_ids)
-            if len(snapshot.session_ids) > LONGEST_LIST and snapshot.complete:
+            if len(snapshot.session_ids) > LONGEST_LIST:
                 # As if it had been read too long: requests ask for their own session.
-                self._snapshot = dataclasses.replace(snapshot, named_since=self._rules.clock())
+                self._snapshot = dataclasses.replace(snapshot, session_ids=set(), complete=False)
 
     def _age(self, snapshot: Snapshot) -> float:
         # The monotonic clock stands still while a machine sleeps, and the wall clock
@@ -429,7 +439,7 @@ class _DatabaseList:
         *prepare* looks after the connection: Django's own rule between requests. It
         may hang like a read, and is waited for alike.
         """
-        found: list[tuple[UUID, datetime]] | None = None
+        found: set[UUID] | None = None
         try:
             with database_answers():
                 if prepare is not None:
@@ -473,18 +483,17 @@ class _DatabaseList:
         with suppress(Unavailable), database_answers():
             self._keep(reading, self._query())
 
-    def _keep(self, reading: _Reading, found: list[tuple[UUID, datetime]]) -> None:
+    def _keep(self, reading: _Reading, found: set[UUID]) -> None:
         if self._snapshot is not None and self._snapshot.number > reading.number:
             # It was overtaken by a read that began later.
             return
-        newest = found[:LONGEST_LIST]
-        session_ids = reading.ended_since | {session_id for session_id, _ in newest}
-        named_since = newest[-1][1] if len(found) > LONGEST_LIST else None
+        complete = len(found) <= LONGEST_LIST
+        session_ids = reading.ended_since | found if complete else reading.ended_since
         self._snapshot = Snapshot(
-            session_ids, named_since, reading.number, reading.began, reading.began_at
+            session_ids, complete, reading.number, reading.began, reading.began_at
         )
 
-    def _query(self) -> list[tuple[UUID, datetime]]:
+    def _query(self) -> set[UUID]:
         return self._rules.read(self.alias, self._rules.clock() - self._rules.window)
 
 
@@ -494,42 +503,54 @@ class PublishedList:
     def __init__(self, revocations: RevocationList, publisher: Publisher) -> None:
         self._revocations = revocations
         self._publisher = publisher
+        self._lock = threading.Lock()
+        self._signed: tuple[tuple[int, bool, int], str] | None = None
 
     def text(self) -> str:
         """Return the signed list.
+
+        Without a query but the list's own; with one per reading while it is too long for
+        this process to keep.
 
         Raises:
             Unavailable: there is none, or none that is young enough.
         """
         snapshot = self._revocations.current()
-        # At once: another thread may add to it.
-        session_ids = tuple(snapshot.session_ids)
-        stale_before = None
-        if len(session_ids) > MOST_NAMED:
-            session_ids, stale_before = (), math.ceil(snapshot.began_at.timestamp())
-        elif snapshot.named_since is not None:
-            # Tokens of sessions that are not named were issued before that.
-            stale_before = math.ceil((snapshot.named_since + COMMIT_LAG).timestamp())
-        return self._publisher.text(
-            session_ids,
-            read_at=snapshot.began_at,
-            version=snapshot.number,
-            stale_before=stale_before,
-        )
+        # What this process ends is added to the list that it has read.
+        edition = snapshot.number, snapshot.complete, len(snapshot.session_ids)
+        # Who holds it may be asking a database that hangs.
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise Unavailable
+        try:
+            if self._signed is None or self._signed[0] != edition:
+                self._signed = edition, self._publisher.sign(*self._named(snapshot))
+            return self._signed[1]
+        finally:
+            self._lock.release()
+
+    def _named(self, snapshot: Snapshot) -> tuple[Collection[UUID], datetime, datetime | None]:
+        """Return which sessions are named, as of when, and since when if not all are."""
+        if snapshot.complete:
+            # At once: another thread may add to it.
+            return tuple(snapshot.session_ids), snapshot.began_at, None
+        newest = self._revocations.newest()
+        session_ids = {session_id for session_id, _ in newest[:LONGEST_PUBLISHED]}
+        if len(newest) <= LONGEST_PUBLISHED:
+            return session_ids, snapshot.began_at, None
+        # Tokens of sessions that are not named were issued before that.
+        return session_ids, snapshot.began_at, newest[LONGEST_PUBLISHED - 1][1] + COMMIT_LAG
 
 
-def ended_sessions(alias: str, since: datetime) -> list[tuple[UUID, datetime]]:
-    """Read which sessions were ended *since* then, newest first, and when.
+def ended_sessions(alias: str, since: datetime) -> set[UUID]:
+    """Read which sessions were ended *since* then, but no more than one over the longest list.
 
-    No more than one over the longest list. Whole, not only what is new: `revoked_at` is
-    written before it is committed, and who asks for what came after the last read misses
-    a transaction that took long.
+    Whole, not only what is new: `revoked_at` is written before it is committed, and
+    who asks for what came after the last read misses a transaction that took long.
     """
     # In the order of the index. PostgreSQL would take the first rows of the table for as good,
     # and walk through all that are dead when many sessions have just been ended.
-    ended = LoginSession.objects.using(alias).filter(revoked_at__gte=since).order_by("-revoked_at")
-    rows: Any = ended.values_list("pk", "revoked_at")[: LONGEST_LIST + 1]
-    return list(rows)
+    ended = LoginSession.objects.using(alias).filter(revoked_at__gte=since).order_by("revoked_at")
+    return set(ended.values_list("pk", flat=True)[: LONGEST_LIST + 1])
 
 
 def _is_due(close_at: float | None) -> bool:

@@ -7,12 +7,13 @@ eight bytes each; ``window`` says for how many seconds before ``iat`` ends are n
 from __future__ import annotations
 
 import hashlib
-import threading
+import math
 from base64 import urlsafe_b64encode
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from jwt_auth.errors import SessionEnded, TokenExpired, TokenNotValid, Unavailable
 from jwt_auth.tokens import jws
@@ -24,11 +25,9 @@ TYPE = "revoked+jwt"
 TYPES = frozenset({TYPE, f"application/{TYPE}"})
 DIGEST_LENGTH = 8
 # More are not named one by one: older tokens are then refused whole.
-LONGEST_LIST = 20_000
-# With what was ended since the list was read.
-MOST_NAMED = LONGEST_LIST + 4_000
+LONGEST_PUBLISHED = 20_000
 # What one follower keeps of one issuer, whatever that issuer says.
-MOST_KEPT = 3 * LONGEST_LIST
+MOST_KEPT = 3 * LONGEST_PUBLISHED
 _BASE64URL = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -41,39 +40,21 @@ def digest(session_id: str) -> bytes:
 
 
 class Publisher:
-    """Signs the list of this project, once for each reading of it."""
+    """Signs the list of this project. All durations are in seconds."""
 
     def __init__(self, key: Key, issuer: str | None, *, max_age: float, window: float) -> None:
         self._key = key
         self._issuer = issuer
         self._max_age = int(max_age)
         self._window = int(window)
-        self._lock = threading.Lock()
-        self._signed: tuple[tuple[int, int], str] | None = None
 
-    def text(
-        self,
-        session_ids: Collection[Any],
-        *,
-        read_at: datetime,
-        version: int,
-        stale_before: int | None,
+    def sign(
+        self, session_ids: Collection[UUID], read_at: datetime, named_since: datetime | None
     ) -> str:
-        """Return the signed list.
+        """Return the signed list of *session_ids* as of *read_at*.
 
-        It is signed anew when *version* or the number of *session_ids*, of which one
-        version only gets more, has changed. *stale_before* is `None` if all are named.
+        With *named_since*, sessions that were ended before are missing.
         """
-        edition = version, len(session_ids)
-        with self._lock:
-            if self._signed is None or self._signed[0] != edition:
-                members = self._members(session_ids, read_at, stale_before)
-                self._signed = edition, jws.sign_document(members, self._key, TYPE)
-            return self._signed[1]
-
-    def _members(
-        self, session_ids: Collection[Any], read_at: datetime, stale_before: int | None
-    ) -> dict[str, Any]:
         issued = int(read_at.timestamp())
         digests = sorted(digest(str(one)) for one in session_ids)
         members: dict[str, Any] = {
@@ -84,9 +65,9 @@ class Publisher:
         }
         if self._issuer is not None:
             members["iss"] = self._issuer
-        if stale_before is not None:
-            members["stale_before"] = min(stale_before, issued)
-        return members
+        if named_since is not None:
+            members["stale_before"] = min(math.ceil(named_since.timestamp()), issued)
+        return jws.sign_document(members, self._key, TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +156,6 @@ def _digests(text: Any) -> list[bytes]:
     if not isinstance(text, str) or not _BASE64URL.issuperset(text):
         raise TokenNotValid("sids is not base64url")
     data = read_segment(text) if text else b""
-    if len(data) % DIGEST_LENGTH or len(data) > DIGEST_LENGTH * MOST_NAMED:
+    if len(data) % DIGEST_LENGTH or len(data) > DIGEST_LENGTH * LONGEST_PUBLISHED:
         raise TokenNotValid("sids is no list of digests, or too long")
     return [data[at : at + DIGEST_LENGTH] for at in range(0, len(data), DIGEST_LENGTH)]

@@ -161,6 +161,7 @@ class TestPublished:
         self, client: JSONClient, user: User, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(revocation, "LONGEST_LIST", 2)
+        monkeypatch.setattr(revocation, "LONGEST_PUBLISHED", 2)
         ended = [sessions.start(user).session_id for _ in range(4)]
         for one in ended:
             clock.move(seconds=10)
@@ -172,16 +173,44 @@ class TestPublished:
         third = int(timezone.now().timestamp()) - 60 - 10
         assert payload["stale_before"] == third + 5
 
-    def test_more_ends_at_once_than_can_be_named(
+    def test_more_than_a_process_keeps(
+        self,
+        client: JSONClient,
+        user: User,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        django_assert_num_queries: Any,
+    ) -> None:
+        monkeypatch.setattr(revocation, "LONGEST_LIST", 2)
+        ended = [sessions.start(user).session_id for _ in range(4)]
+        sessions.end_all(user)
+        with django_assert_num_queries(2):
+            payload = opened(client.get(URL).text)[1]
+        assert payload["sids"] == sids(str(one) for one in ended)
+        assert "stale_before" not in payload
+        with django_assert_num_queries(0):
+            client.get(URL)
+
+    def test_it_is_not_dated_ahead(
         self, client: JSONClient, user: User, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(revocation, "MOST_NAMED", 2)
-        assert client.get(URL).status_code == 200
-        for _ in range(3):
+        monkeypatch.setattr(revocation, "LONGEST_LIST", 1)
+        monkeypatch.setattr(revocation, "LONGEST_PUBLISHED", 1)
+        for _ in range(2):
             sessions.start(user)
         sessions.end_all(user)
         payload = opened(client.get(URL).text)[1]
-        assert (payload["sids"], payload["stale_before"]) == ("", payload["iat"])
+        assert payload["stale_before"] == payload["iat"]
+
+    def test_who_makes_it_may_hang(
+        self, client: JSONClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(revocation, "PATIENCE", 0.05)
+        published = current().published_list
+        assert published is not None
+        with published._lock:
+            assert client.get(URL).status_code == 503
+        assert client.get(URL).status_code == 200
 
     def test_another_service_follows_it(
         self, client: JSONClient, user: User, clock: Clock, provider: Provider, settings: Any
@@ -374,7 +403,7 @@ MALFORMED: dict[str, Any] = {
     "cut sids": lambda one: one.revoked(sids=b64(bytes(9))),
     "no base64url": lambda one: one.revoked(sids="!" * 11),
     "padded": lambda one: one.revoked(sids=b64(bytes(8)) + "="),
-    "too many": lambda one: one.revoked(sids=b64(bytes(8 * (revoked.MOST_NAMED + 1)))),
+    "too many": lambda one: one.revoked(sids=b64(bytes(8 * (revoked.LONGEST_PUBLISHED + 1)))),
     "a stale_before that is text": lambda one: one.revoked(stale_before="0"),
     "an access token": lambda one: one.token(),
     "of type JWT": lambda one: one.forge.token({}, one.forge.header(typ="JWT")),
@@ -424,7 +453,7 @@ def test_a_provider_that_names_ever_new_sessions(
 
 
 def test_the_longest_list_fits(followed: Provider) -> None:
-    followed.revoke(*(str(number) for number in range(revoked.MOST_NAMED)))
+    followed.revoke(*(str(number) for number in range(revoked.LONGEST_PUBLISHED)))
     tracemalloc.start()
     try:
         assert said(followed.token(sid="7")) == "session_ended"
