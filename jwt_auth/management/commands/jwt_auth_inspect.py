@@ -75,7 +75,7 @@ def _access_token(raw: str) -> Iterator[str]:
     except Rejected as rejected:
         yield f"It would be refused: {rejected.status} {rejected.code} ({rejected})."
     except Unavailable:
-        yield "It cannot be judged: the database does not answer."
+        yield "It cannot be judged: the database, or what its issuer publishes, cannot be had."
     else:
         yield f"It would be accepted until {_time(claims.expires)}, if its user is active."
 
