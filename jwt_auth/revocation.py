@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -30,7 +30,6 @@ from django.db import DatabaseError, connections, router, transaction
 from jwt_auth.errors import SessionEnded, Unavailable
 from jwt_auth.models import LoginSession, LoginSessionQuerySet, database_answers, in_test_case
 from jwt_auth.tokens.claims import VerifiedClaims
-from jwt_auth.tokens.revoked import LONGEST_PUBLISHED, Publisher
 
 logger = logging.getLogger("jwt_auth")
 
@@ -41,10 +40,6 @@ LONGEST_LIST = 10_000
 # their connections not know of it for hours.
 MOST_READERS = 8
 RETRY = 60.0
-# How long a request for the published list waits for another one that makes it.
-PATIENCE = 1.0
-# How long an end may wait for its commit, after it was dated.
-COMMIT_LAG = timedelta(seconds=5)
 # How long a thread may take to begin before it is thought that none ever runs.
 STARTING = 1.0
 # How many intervals old a list may be that serves while reads are late.
@@ -160,18 +155,6 @@ class RevocationList:
             one.wait(one.renew())
             snapshot = one.usable()
         return snapshot
-
-    def newest(self) -> list[tuple[UUID, datetime]]:
-        """Read up to one more of the newest ends than can be published, with their times.
-
-        Raises:
-            Unavailable: the database failed.
-        """
-        alias, since = self._list().alias, self._rules.clock() - self._rules.window
-        ended = LoginSession.objects.using(alias).filter(revoked_at__gte=since)
-        rows: Any = ended.order_by("-revoked_at").values_list("pk", "revoked_at")
-        with database_answers():
-            return list(rows[: LONGEST_PUBLISHED + 1])
 
     def note(self, session_ids: Collection[UUID]) -> None:
         """Add the sessions as soon as their end is committed."""
@@ -495,50 +478,6 @@ class _DatabaseList:
 
     def _query(self) -> set[UUID]:
         return self._rules.read(self.alias, self._rules.clock() - self._rules.window)
-
-
-class PublishedList:
-    """The list as other services may have it, signed once for each reading of it."""
-
-    def __init__(self, revocations: RevocationList, publisher: Publisher) -> None:
-        self._revocations = revocations
-        self._publisher = publisher
-        self._lock = threading.Lock()
-        self._signed: tuple[tuple[int, bool, int], str] | None = None
-
-    def text(self) -> str:
-        """Return the signed list.
-
-        Without a query but the list's own; with one per reading while it is too long for
-        this process to keep.
-
-        Raises:
-            Unavailable: there is none, or none that is young enough.
-        """
-        snapshot = self._revocations.current()
-        # What this process ends is added to the list that it has read.
-        edition = snapshot.number, snapshot.complete, len(snapshot.session_ids)
-        # Who holds it may be asking a database that hangs.
-        if not self._lock.acquire(timeout=PATIENCE):
-            raise Unavailable
-        try:
-            if self._signed is None or self._signed[0] != edition:
-                self._signed = edition, self._publisher.sign(*self._named(snapshot))
-            return self._signed[1]
-        finally:
-            self._lock.release()
-
-    def _named(self, snapshot: Snapshot) -> tuple[Collection[UUID], datetime, datetime | None]:
-        """Return which sessions are named, as of when, and since when if not all are."""
-        if snapshot.complete:
-            # At once: another thread may add to it.
-            return tuple(snapshot.session_ids), snapshot.began_at, None
-        newest = self._revocations.newest()
-        session_ids = {session_id for session_id, _ in newest[:LONGEST_PUBLISHED]}
-        if len(newest) <= LONGEST_PUBLISHED:
-            return session_ids, snapshot.began_at, None
-        # Tokens of sessions that are not named were issued before that.
-        return session_ids, snapshot.began_at, newest[LONGEST_PUBLISHED - 1][1] + COMMIT_LAG
 
 
 def ended_sessions(alias: str, since: datetime) -> set[UUID]:

@@ -16,7 +16,8 @@ from django.utils import timezone
 from jwt_auth.authenticator import Authenticator, TrustedIssuer
 from jwt_auth.conf import IssuerSettings, Settings, derive_keys, load_settings
 from jwt_auth.models import LoginSession
-from jwt_auth.revocation import Lookups, PublishedList, RevocationList, Revocations
+from jwt_auth.publication import PublishedList
+from jwt_auth.revocation import Lookups, RevocationList, Revocations
 from jwt_auth.tokens.access import AccessTokens
 from jwt_auth.tokens.policy import LIFETIME_SLACK, Policy
 from jwt_auth.tokens.refresh import RefreshTokens
@@ -107,13 +108,14 @@ def _published_list(settings: Settings, revocations: Revocations | None) -> Publ
     key = settings.ring.signing
     if not isinstance(revocations, RevocationList) or key.public_jwk is None:
         return None
+    window = _revocation_window(settings)
     publisher = Publisher(
         key,
         settings.issuer,
         max_age=settings.revocation_max_age.total_seconds(),
-        window=_revocation_window(settings).total_seconds(),
+        window=window.total_seconds(),
     )
-    return PublishedList(revocations, publisher)
+    return PublishedList(revocations, publisher, window)
 
 
 def _trusted_issuer(one: IssuerSettings, settings: Settings) -> TrustedIssuer:

@@ -21,7 +21,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.utils import timezone
 
-from jwt_auth import averify, revocation, sessions, verify
+from jwt_auth import averify, publication, revocation, sessions, verify
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
@@ -161,7 +161,7 @@ class TestPublished:
         self, client: JSONClient, user: User, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(revocation, "LONGEST_LIST", 2)
-        monkeypatch.setattr(revocation, "LONGEST_PUBLISHED", 2)
+        monkeypatch.setattr(publication, "LONGEST_PUBLISHED", 2)
         ended = [sessions.start(user).session_id for _ in range(4)]
         for one in ended:
             clock.move(seconds=10)
@@ -195,7 +195,7 @@ class TestPublished:
         self, client: JSONClient, user: User, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(revocation, "LONGEST_LIST", 1)
-        monkeypatch.setattr(revocation, "LONGEST_PUBLISHED", 1)
+        monkeypatch.setattr(publication, "LONGEST_PUBLISHED", 1)
         for _ in range(2):
             sessions.start(user)
         sessions.end_all(user)
@@ -205,7 +205,7 @@ class TestPublished:
     def test_who_makes_it_may_hang(
         self, client: JSONClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(revocation, "PATIENCE", 0.05)
+        monkeypatch.setattr(publication, "PATIENCE", 0.05)
         published = current().published_list
         assert published is not None
         with published._lock:
