@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from django.contrib.auth.models import AnonymousUser
 from django.views.decorators.debug import sensitive_variables
 
-from jwt_auth.errors import Rejected, Unavailable
+from jwt_auth.errors import Rejected, TokenNotValid, Unavailable
 from jwt_auth.revocation import Revocations
 from jwt_auth.tokens.access import AccessTokens
 from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
@@ -155,15 +155,17 @@ class TrustedIssuer(NamedTuple):
 class Authenticator:
     """Verifies access tokens and says whose they are.
 
-    A token whose ``iss`` is one of `issuers` is verified by that one's keys and rules, any
-    other by our own. `revocations` is `None` where nothing can be revoked before ``exp``: without
-    sessions, or with the list switched off.
+    A token whose ``iss`` is one of `issuers` is verified by that one's keys and rules,
+    any other by our own, unless none is ours (`accepts_own`). `revocations` is `None`
+    where nothing can be revoked before ``exp``: without sessions, or with the list
+    switched off.
     """
 
     tokens: AccessTokens
     accounts: Accounts
     revocations: Revocations | None
     issuers: Mapping[str, TrustedIssuer]
+    accepts_own: bool
     clock: Callable[[], datetime]
 
     @sensitive_variables()
@@ -241,6 +243,7 @@ class Authenticator:
         Raises:
             TokenNotValid: it is not genuine.
         """
+        self._demand_own()
         return self.tokens.unsafe_verify_expired(raw)
 
     @sensitive_variables()
@@ -249,6 +252,7 @@ class Authenticator:
         if foreign is not None:
             token, issuer = foreign
             return issuer.tokens.verify(token), issuer
+        self._demand_own()
         claims = self.tokens.verify(raw, self.clock())
         if self.revocations is not None:
             self.revocations.check(claims)
@@ -260,10 +264,15 @@ class Authenticator:
         if foreign is not None:
             token, issuer = foreign
             return await issuer.tokens.averify(token), issuer
+        self._demand_own()
         claims = self.tokens.verify(raw, self.clock())
         if self.revocations is not None:
             await self.revocations.acheck(claims)
         return claims, None
+
+    def _demand_own(self) -> None:
+        if not self.accepts_own:
+            raise TokenNotValid("none of a trusted issuer, and there are no others")
 
     @sensitive_variables()
     def _foreign(self, raw: str) -> tuple[Unverified, TrustedIssuer] | None:

@@ -135,6 +135,23 @@ class RefreshReused(Rejected):
     detail = "The refresh token was used before; the session has been ended."
 
 
+class Throttled(Rejected):
+    """Too many tries. Nothing was consumed; the caller repeats after `wait` seconds."""
+
+    code = "throttled"
+    status = 429
+    detail = "Too many tries; wait before the next one."
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(f"the next try is in {wait} s")
+        self.wait = wait
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers to answer with (RFC 6585 section 4). No challenge: it is not a 401."""
+        return {"Retry-After": str(self.wait), "Cache-Control": "no-store"}
+
+
 class Unavailable(Exception):
     """We cannot tell: the database, a key or a callable of the project failed.
 

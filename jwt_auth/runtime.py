@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -27,7 +27,16 @@ from jwt_auth.users import Accounts, PasswordMarks, Strangers
 
 # Whatever of Django's settings is looked at in here or in conf.
 _WATCHED = frozenset(
-    {"JWT_AUTH", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "AUTH_USER_MODEL", "USE_TZ", "DEBUG"}
+    {
+        "AUTH_USER_MODEL",
+        "DATABASES",
+        "DATABASE_ROUTERS",
+        "DEBUG",
+        "JWT_AUTH",
+        "SECRET_KEY",
+        "SECRET_KEY_FALLBACKS",
+        "USE_TZ",
+    }
 )
 
 
@@ -46,13 +55,37 @@ class Runtime:
     clock: Callable[[], datetime]
 
 
-@lru_cache(maxsize=1)
-def current() -> Runtime:
-    """Return the parts for the settings in force, made at the first call.
+class _Current:
+    """Holds the runtime, once it is built: by one thread, however many ask first."""
 
-    Raises:
-        ImproperlyConfigured: ``JWT_AUTH`` has an error.
-    """
+    def __init__(self) -> None:
+        self._building = threading.RLock()
+        self._runtime: Runtime | None = None
+
+    def __call__(self) -> Runtime:
+        """Return the parts for the settings in force, made at the first call.
+
+        Raises:
+            ImproperlyConfigured: ``JWT_AUTH`` has an error.
+        """
+        runtime = self._runtime
+        if runtime is not None:
+            return runtime
+        with self._building:
+            if self._runtime is None:
+                self._runtime = _build()
+            return self._runtime
+
+    def cache_clear(self) -> None:
+        """Forget the parts. A child that was forked has the lock in any state: it gets another."""
+        self._building = threading.RLock()
+        self._runtime = None
+
+
+current = _Current()
+
+
+def _build() -> Runtime:
     settings = load_settings()
     access_tokens = AccessTokens(
         ring=settings.ring,
@@ -73,6 +106,7 @@ def current() -> Runtime:
             tokens=access_tokens,
             accounts=accounts,
             revocations=revocations,
+            accepts_own=settings.accepts_own,
             issuers={
                 issuer: _trusted_issuer(one, settings)
                 for issuer, one in settings.trusted_issuers.items()
@@ -132,7 +166,7 @@ def _trusted_issuer(one: IssuerSettings, settings: Settings) -> TrustedIssuer:
         revocations=revocations,
         clock=clock,
     )
-    among_others = settings.load_user != "never"
+    among_others = settings.accepts_own or len(settings.trusted_issuers) > 1
     return TrustedIssuer(tokens, Strangers(one.user, among_others=among_others))
 
 

@@ -69,6 +69,44 @@ def client_address(request: Any) -> str | None:
         return None
 
 
+# Everybody's, behind a proxy that nobody has configured.
+_SHARED_NETWORKS = [
+    ipaddress.ip_network(one)
+    for one in (
+        "0.0.0.0/32",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::/127",
+        "fc00::/7",
+        "fe80::/10",
+    )
+]
+
+
+def countable_address(request: Any) -> str | None:
+    """Return what tries of the client that sent *request* are counted by.
+
+    An IPv4 address, or the network of 64 bits that an IPv6 client has to itself. `None` for
+    none, and, unless DRF's ``NUM_PROXIES`` is set, for a private or loopback address: that
+    of a proxy, and of everybody behind it.
+    """
+    text = client_address(request)
+    if text is None:
+        return None
+    address = ipaddress.ip_address(text)
+    if address.version == 6 and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if not api_settings.NUM_PROXIES and any(address in one for one in _SHARED_NETWORKS):
+        return None
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
 def storable(text: str, length: int) -> str:
     """Return *text*, which a client chose, as a database takes it, cut to *length*."""
     return text.replace("\x00", "")[:length].encode("utf-8", "replace").decode("utf-8")

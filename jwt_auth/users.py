@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import isawaitable
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -172,7 +173,7 @@ class Strangers:
 
     *make* is the ``USER`` of ``TRUSTED_ISSUERS``: it is called with the claims, in each request,
     and answers a user, or a user and what the token is granted here (``roles``, ``scope``), or
-    `None` for nobody. Without it, a `TokenUser` is made.
+    `None` or False for nobody. Without it, a `TokenUser` is made.
     """
 
     def __init__(self, make: Callable[[VerifiedClaims], Any] | None, *, among_others: bool) -> None:
@@ -188,9 +189,10 @@ class Strangers:
         """
         if self._make is None:
             return self._admitted(claims, None)
-        make = async_to_sync(self._make) if iscoroutinefunction(self._make) else self._make
         with _projects_own():
-            made = make(claims)
+            made = self._make(claims)
+            if isawaitable(made):
+                made = async_to_sync(_awaited)(made)
             return self._admitted(claims, made)
 
     async def afind(self, claims: VerifiedClaims) -> tuple[Any, VerifiedClaims]:
@@ -200,6 +202,9 @@ class Strangers:
         make: Any = self._make if iscoroutinefunction(self._make) else sync_to_async(self._make)
         with _projects_own():
             made = await make(claims)
+            if isawaitable(made):
+                # Of a coroutine function that something was wrapped around.
+                made = await made
             return self._admitted(claims, made)
 
     def _admitted(self, claims: VerifiedClaims, made: Any) -> tuple[Any, VerifiedClaims]:
@@ -207,9 +212,19 @@ class Strangers:
         known = VerifiedClaims(claims.of_a_stranger(granted))
         if self._make is None:
             return TokenUser(known, among_others=self._among_others), known
-        if user is None or not is_active(user):
-            raise SessionEnded("no such user here, or an inactive one")
+        # `found and found.is_active and found` is False for the inactive.
+        if user is None or user is False:
+            raise SessionEnded("no such user here")
+        is_authenticated = user.is_authenticated
+        if is_authenticated is not True and is_authenticated is not False:
+            raise TypeError("what USER returned is no user")
+        if not is_authenticated or not is_active(user):
+            raise SessionEnded("nobody, or an inactive user")
         return user, known
+
+
+async def _awaited(made: Awaitable[Any]) -> Any:
+    return await made
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.exceptions import SuspiciousOperation
 from django.db import connections, transaction
@@ -48,7 +49,8 @@ from jwt_auth.authentication import JWTAuthentication, translated
 from jwt_auth.authenticator import kept
 from jwt_auth.models import LoginSession, database_answers
 from jwt_auth.runtime import current
-from jwt_auth.serializers import LoginSerializer
+from jwt_auth.serializers import NAME_LENGTH, LoginSerializer
+from jwt_auth.throttling import count_refresh, login_tries
 from jwt_auth.tokens.claims import Claims, VerifiedClaims
 from jwt_auth.transports import bearer_token
 
@@ -176,7 +178,8 @@ class LoginView(_View):
         serializer = self.serializer_class(
             data=_members(request.data), context={"request": django_request, "view": self}
         )
-        with database_answers():
+        account = str(_members(request.data).get(get_user_model().USERNAME_FIELD, ""))
+        with login_tries(django_request, account[:NAME_LENGTH]), database_answers():
             serializer.is_valid(raise_exception=True)
             user = serializer.validated_data["user"]
             # Django's own receiver notes last_login. Before the session is there: if a
@@ -205,7 +208,10 @@ class RefreshView(_SessionView):
         if raw is None:
             raise ValidationError(_MISSING)
         try:
+            count_refresh(current().refresh_tokens.read(raw).session_id)
             pair = sessions.refresh(raw, request._request)
+        except errors.Throttled:
+            raise
         except errors.Rejected as rejected:
             # The challenge says nothing of the token in the body (RFC 6750 section 3).
             headers = {"WWW-Authenticate": errors.BARE_CHALLENGE}

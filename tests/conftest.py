@@ -14,6 +14,7 @@ import time_machine
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from django.contrib.auth import get_user_model
+from django.core.cache import cache
 from django.test import Client
 
 from jwt_auth.runtime import current
@@ -79,6 +80,7 @@ class Clock:
 def fresh_process() -> None:
     """Have each test begin as a process does that was just started: nothing is known."""
     current.cache_clear()
+    cache.clear()
 
 
 @pytest.fixture

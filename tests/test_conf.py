@@ -148,6 +148,10 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     "reverse relation": ({"USER_ID_FIELD": "logentry"}, "E009", "USER_ID_FIELD", "unique"),
     "may be null": ({"USER_ID_FIELD": "last_login"}, "E009", "USER_ID_FIELD", "never null"),
     "no dots": ({"CLAIMS": ".f"}, "E008", "CLAIMS", "dotted path"),
+    **{
+        f"the path {path!r}": ({"ROLES": path}, "E008", "ROLES", "dotted path")
+        for path in (".", "..", ".x.y", "x..y", "tests.test_conf.", "")
+    },
     "a lone surrogate as issuer": ({"ISSUER": "\ud800"}, "E002", "ISSUER", "string"),
     "a lone surrogate as audience": ({"AUDIENCE": ["\ud800"]}, "E002", "AUDIENCE", "string"),
     "a lone surrogate as secret": ({"SIGNING_KEY": SECRET + "\ud800"}, "E005", "SIGNING_KEY", ""),
@@ -161,6 +165,22 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     "no sessions": ({"MAX_SESSIONS_PER_USER": 0}, "E002", "MAX_SESSIONS_PER_USER", "above 0"),
     "true": ({"MAX_SESSIONS_PER_USER": True}, "E002", "MAX_SESSIONS_PER_USER", "above 0"),
     "loading": ({"LOAD_USER": "later"}, "E002", "LOAD_USER", "'lazy'"),
+    "rates as text": ({"THROTTLE_RATES": "10/min"}, "E002", "THROTTLE_RATES", "dict"),
+    "a misspelled rate": (
+        {"THROTTLE_RATES": {"logins": "10/min"}},
+        "E001",
+        "THROTTLE_RATES: the dict has an unknown key 'logins'",
+        "login",
+    ),
+    **{
+        f"a rate of {rate!r}": (
+            {"THROTTLE_RATES": {"login": rate}},
+            "E016",
+            "THROTTLE_RATES: login",
+            "None turns it off",
+        )
+        for rate in ("10", "0/min", "-1/min", "10/week", "ten/min", " 10/min", "1.5/s", 10, [], "")
+    },
     "issuers in a list": (
         {"TRUSTED_ISSUERS": ["https://id.example"]},
         "E002",
@@ -244,7 +264,6 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
         for name, value in {
             "TOKEN_CACHE_SIZE": 4096,
             "COOKIES": {},
-            "THROTTLE_RATES": {"login": "10/min"},
         }.items()
     },
 }

@@ -17,6 +17,7 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 
 from jwt_auth.conf.issuers import IssuerSettings, read_trusted_issuers
 from jwt_auth.conf.keys import derive_keys, has_secret_key, read_encryption, read_ring
+from jwt_auth.conf.rates import Rate, read_rates
 from jwt_auth.conf.report import Problem, Report
 from jwt_auth.tokens.access import Encryption
 from jwt_auth.tokens.keys import KeyRing
@@ -25,6 +26,7 @@ __all__ = [
     "NAMES",
     "IssuerSettings",
     "Problem",
+    "Rate",
     "Settings",
     "derive_keys",
     "load_settings",
@@ -61,14 +63,12 @@ NAMES = (
 _OFF: dict[str, Sequence[Any]] = {
     "TOKEN_CACHE_SIZE": [0],
     "COOKIES": [None],
-    "THROTTLE_RATES": [None],
 }
 
 LOAD_USER_MODES = ("lazy", "eager", "never")
 LONGEST_LEEWAY = timedelta(seconds=300)
 LONGEST_GRACE = timedelta(seconds=120)
 LONG_ACCESS_LIFETIME = timedelta(hours=24)
-_KEY_FILE_ENDINGS = (".pem", ".key", ".pub", ".der", ".crt", ".cer", ".jwk", ".json", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,11 @@ class Settings:
     revocation_interval: timedelta | None
     revocation_max_age: timedelta
     trusted_issuers: Mapping[str, IssuerSettings]
+    throttle_rates: Mapping[str, Rate]
+
+    # Whether there are tokens of our own. A service that only verifies others', and was
+    # given no key, believes nothing that is signed by a key derived from its SECRET_KEY.
+    accepts_own: bool
 
     @property
     def sessions_on(self) -> bool:
@@ -182,8 +187,14 @@ class _Reader(Report):
             "user_id_field": self._user_id_field(),
             "revocation_interval": revocation_interval,
             "revocation_max_age": self._revocation_max_age(revocation_interval),
+            "throttle_rates": read_rates(self),
             "trusted_issuers": read_trusted_issuers(self, issuer),
         }
+        values["accepts_own"] = (
+            values["load_user"] != "never"
+            or not values["trusted_issuers"]
+            or bool(self.raw.get("SIGNING_KEY") or self.raw.get("VERIFYING_KEYS"))
+        )
         if values["ring"] is None:
             return None
         return Settings(**values)

@@ -90,7 +90,7 @@ def _url(report: Report, name: str) -> str | None:
         return url
     report.error(
         "E015",
-        f"{name} is no URL that keys can be fetched from safely.",
+        f"{name} is no URL that can be fetched from safely.",
         "Give an https URL without user name, password and fragment; http does where DEBUG is on.",
     )
     return None

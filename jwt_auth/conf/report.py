@@ -140,7 +140,8 @@ class Report:
             return None
         try:
             found = import_string(path)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001
+            # Whatever a module of the project raises while it is imported.
             self.error("E008", f"{name}: {error}", "Give the dotted path of a function.")
             return None
         if not callable(found):

@@ -26,7 +26,9 @@ LAST_SECOND = 253_402_300_799
 _CANONICAL_LAST = {0: None, 2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 
 _GRANTS = frozenset({"roles", "scope"})
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+# Possessive, and with the end of the text as an end of the string: no text makes the
+# search go back, or begin a string that does not end a second time.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _IMMUTABLE = (str, int, float, bool, type(None))
 
 

@@ -7,6 +7,7 @@ look into memory, as long as there is something to go on with.
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import logging
 import math
@@ -20,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -39,9 +40,12 @@ logger = logging.getLogger("jwt_auth")
 
 # For the whole of a fetch, and not for each packet of it.
 DEADLINE = 5.0
-MAX_SIZE = 512 * 1024
 # A fetch that hangs where nothing can end it, as in a look-up of a name, is left behind.
-ABANDONED = 60.0
+ABANDONED = 2 * DEADLINE
+# Of a status line, headers, and what chunks are wrapped in.
+MAX_FRAMING = 64 * 1024
+# Whoever needed so long for a document will again; with an old one, nobody waits for it.
+LATE = 1.0
 
 T = TypeVar("T")
 
@@ -50,20 +54,22 @@ class FetchFailed(Exception):
     """A document could not be had. The message is ours and quotes nothing of the answer."""
 
 
-def fetch(url: str, deadline: float = DEADLINE) -> bytes:
-    """Return what a GET of *url* answers: a 200, in plain bytes, of at most `MAX_SIZE`.
+def fetch(url: str, max_size: int, deadline: float = DEADLINE) -> bytes:
+    """Return what a GET of *url* answers: a 200, in plain bytes, of at most *max_size*.
 
     Redirects are not followed, and nothing is unpacked. The proxies and certificates are
     those of the environment (``HTTPS_PROXY``, ``SSL_CERT_FILE``, ``SSL_CERT_DIR``).
 
     Raises:
-        FetchFailed: anything else came, or nothing within *deadline* seconds.
+        FetchFailed: anything else came, or not all of it within *deadline* seconds. Only
+            the look-up of a name may take longer, as the system likes.
     """
     sockets: list[socket.socket] = []
+    reach = _Reach(sockets, time.monotonic() + deadline, max_size + MAX_FRAMING)
     opener = OpenerDirector()
     for handler in (ProxyHandler(), HTTPErrorProcessor(), HTTPDefaultErrorHandler()):
         opener.add_handler(handler)
-    opener.add_handler(_Handler(urlsplit(url).hostname or "", sockets))
+    opener.add_handler(_Handler(urlsplit(url).hostname or "", reach))
     request = Request(url, headers={"Accept": "*/*", "Accept-Encoding": "identity"})  # noqa: S310
     done, overdue = threading.Event(), threading.Event()
     watchdog = threading.Thread(target=_watch, args=(sockets, deadline, done, overdue), daemon=True)
@@ -75,8 +81,8 @@ def fetch(url: str, deadline: float = DEADLINE) -> bytes:
                 raise FetchFailed(f"status {response.status}")
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise FetchFailed("an encoded body, which was not asked for")
-            body: bytes = response.read(MAX_SIZE + 1)
-            if response.length and len(body) <= MAX_SIZE and not overdue.is_set():
+            body: bytes = response.read(max_size + 1)
+            if response.length and len(body) <= max_size and not overdue.is_set():
                 raise FetchFailed("cut off")
     except FetchFailed:
         raise
@@ -95,21 +101,78 @@ def fetch(url: str, deadline: float = DEADLINE) -> bytes:
     if overdue.is_set():
         # Cut off, which without a Content-Length looks like the end.
         raise FetchFailed("overdue")
-    if len(body) > MAX_SIZE:
-        raise FetchFailed(f"more than {MAX_SIZE} bytes")
+    if len(body) > max_size:
+        raise FetchFailed(f"more than {max_size} bytes")
     return body
 
 
+class _Reach:
+    """How far the connections of one fetch may go, and which sockets they have."""
+
+    def __init__(self, sockets: list[socket.socket], until: float, most_bytes: int) -> None:
+        self.sockets = sockets
+        self.most_bytes = most_bytes
+        self._until = until
+
+    def connect(self, address: tuple[str, int], *args: Any) -> socket.socket:
+        """Connect to one of the addresses of a host, as socket.create_connection() does.
+
+        Each has a share of the time: one that is silent does not cost the others.
+        """
+        error: OSError = OSError("no address")
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        for number, (family, kind, protocol, _, target) in enumerate(found):
+            left = self._until - time.monotonic()
+            one = socket.socket(family, kind, protocol)
+            self.sockets.append(one)
+            try:
+                one.settimeout(max(0.01, left / (len(found) - number)))
+                one.connect(target)
+            except OSError as failed:
+                one.close()
+                error = failed
+                continue
+            one.settimeout(max(0.01, self._until - time.monotonic()))
+            return one
+        raise error
+
+
+class _Bounded(io.RawIOBase):
+    """What comes over a socket, up to a number of bytes."""
+
+    def __init__(self, raw: Any, most_bytes: int) -> None:
+        self._raw = raw
+        self._left = most_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        number: int | None = self._raw.readinto(buffer)
+        self._left -= number or 0
+        if self._left < 0:
+            raise OSError("more than was bargained for")
+        return number
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class _Connection(HTTPConnection):
-    """Tells whoever may have to end it which socket it has; urllib soon forgets it."""
+    """Connects and reads within a reach; urllib itself soon forgets the socket."""
 
-    def __init__(self, *args: Any, sockets: list[socket.socket], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, reach: _Reach, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sockets = sockets
+        self._reach = reach
+        self._create_connection = reach.connect
 
-    def connect(self) -> None:
-        super().connect()
-        self._sockets.append(self.sock)
+    def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> HTTPResponse:  # type: ignore[override]
+        response = HTTPResponse(sock, *args, **kwargs)
+        response.fp.close()
+        raw = _Bounded(sock.makefile("rb", buffering=0), self._reach.most_bytes)
+        response.fp = io.BufferedReader(raw)
+        return response
 
 
 class _TLSConnection(_Connection):
@@ -128,22 +191,22 @@ class _TLSConnection(_Connection):
         tls = context.wrap_socket(
             self.sock, server_hostname=self._server, do_handshake_on_connect=False
         )
-        self._sockets.append(tls)
+        self._reach.sockets.append(tls)
         self.sock = tls
         tls.do_handshake()
 
 
 class _Handler(AbstractHTTPHandler):
-    def __init__(self, server: str, sockets: list[socket.socket]) -> None:
+    def __init__(self, server: str, reach: _Reach) -> None:
         super().__init__()
         self._server = server
-        self._sockets = sockets
+        self._reach = reach
 
     def http_open(self, request: Request) -> Any:
-        return self.do_open(partial(_Connection, sockets=self._sockets), request)
+        return self.do_open(partial(_Connection, reach=self._reach), request)
 
     def https_open(self, request: Request) -> Any:
-        tls = partial(_TLSConnection, server=self._server, sockets=self._sockets)
+        tls = partial(_TLSConnection, server=self._server, reach=self._reach)
         return self.do_open(tls, request)
 
     http_request = https_request = AbstractHTTPHandler.do_request_
@@ -189,8 +252,8 @@ class Rhythm:
 
     From the age of `renew_after` on a fetch runs in the background, while the document
     serves. One that nobody has asked for, and that is `lifetime` old, serves no more
-    before a fetch was tried. Between two attempts, failed ones included, there is a
-    `cool_down` at least.
+    before a fetch was tried, unless the last one failed or took long. Between two
+    attempts, failed ones included, there is a `cool_down` at least.
     """
 
     renew_after: float
@@ -213,20 +276,26 @@ class Attempt:
 
 
 class Followed(Generic[T]):
-    """The document at *url* as *read* understands it, which gets its bytes and its last value.
+    """The document at *url*, of at most *max_size* bytes, as *read* understands it.
 
-    No lock is held over a fetch, and who has a value never waits for a thread.
+    *join* makes the new value of what was read and of the last value. No lock is held over a
+    fetch, and who has a value does not wait for a thread, but as `Rhythm` says.
     """
 
     def __init__(
         self,
         url: str,
-        read: Callable[[bytes, T | None], T],
+        *,
+        max_size: int,
+        read: Callable[[bytes], T],
+        join: Callable[[T, T | None], T],
         rhythm: Rhythm,
         clock: Callable[[], datetime],
     ) -> None:
         self._url = url
+        self._max_size = max_size
         self._read = read
+        self._join = join
         self._rhythm = rhythm
         self._clock = clock
         self._lock = threading.Lock()
@@ -234,6 +303,7 @@ class Followed(Generic[T]):
         self._found: tuple[T, _Moment, int] | None = None
         self._attempt: Attempt | None = None
         self._failing = False
+        self._late = False
 
     @property
     def value(self) -> T | None:
@@ -262,20 +332,26 @@ class Followed(Generic[T]):
         if attempt is not None:
             since = now.since(attempt.began)
             if not attempt.finished.done() and since < ABANDONED:
-                return attempt if missing or attempt.awaited else None
+                return attempt if self._is_awaited(attempt, missing) else None
             if since < self._rhythm.cool_down:
                 return None
         if not missing and self._age(now) < self._rhythm.renew_after:
             return None
         with self._lock:
             if self._attempt is attempt:
-                # Through an outage the old document serves without waits: the last fetch
-                # has brought nothing, and neither will this one.
-                awaited = self._age(now) >= self._rhythm.lifetime and not self.in_doubt
+                # With an old document nobody waits for one that will not come, or not soon.
+                old = self._age(now) >= self._rhythm.lifetime
+                awaited = old and not self._late and not self.in_doubt
                 self._attempt = Attempt(now, awaited=awaited)
                 self._start(self._attempt)
             attempt = self._attempt
-        return attempt if attempt is not None and (missing or attempt.awaited) else None
+        assert attempt is not None  # noqa: S101
+        return attempt if self._is_awaited(attempt, missing) else None
+
+    def _is_awaited(self, attempt: Attempt, missing: bool) -> bool:
+        # Through an outage nobody waits: the last fetch has brought nothing, and neither
+        # will this one, as far as anyone can tell.
+        return attempt.awaited or (missing and not self._failing)
 
     def wait(self, attempt: Attempt | None) -> None:
         """Wait until *attempt* has finished, or is overdue."""
@@ -314,19 +390,24 @@ class Followed(Generic[T]):
             attempt.finished.set_result(None)
 
     def _work(self, attempt: Attempt) -> None:
-        value: T | None = None
+        done = False
         try:
-            value = self._read(fetch(self._url), self.value)
+            read = self._read(fetch(self._url, self._max_size))
+            with self._lock:
+                found = self._found
+                if found is None or found[2] < attempt.number:
+                    # As old as the question, not as the answer.
+                    value = self._join(read, None if found is None else found[0])
+                    self._found = value, attempt.began, attempt.number
+            done = True
         except (FetchFailed, TokenNotValid) as error:
             logger.warning("%s could not be fetched: %s.", self._url, error)
         except Exception as error:  # noqa: BLE001
             # The type alone: messages of libraries quote what they stumble over.
             logger.error("%s could not be read: %s.", self._url, type(error).__name__)
-        with self._lock:
-            overtaken = self._found is not None and self._found[2] > attempt.number
-            if value is not None and not overtaken:
-                # As old as the question, not as the answer.
-                self._found = value, attempt.began, attempt.number
-            if self._attempt is attempt:
-                self._failing = value is None
-        attempt.finished.set_result(None)
+        finally:
+            with self._lock:
+                if self._attempt is attempt:
+                    self._failing = not done
+                    self._late = self._now().since(attempt.began) >= LATE
+            attempt.finished.set_result(None)

@@ -80,6 +80,8 @@ class Unverified:
             raise TokenNotValid("not a compact JWS")
         signed, _, proof = raw.rpartition(".")
         header, _, payload = signed.partition(".")
+        if len(header) > MAX_LENGTH:
+            raise TokenNotValid("a header that is too long")
         self.header = read_object(read_segment(header))
         self._signed = signed.encode("ascii")
         self._payload = read_segment(payload)

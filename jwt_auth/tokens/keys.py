@@ -11,7 +11,7 @@ import hmac
 import json
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,9 @@ class KeySet:
 
     def __len__(self) -> int:
         return len(self._by_kid)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._by_kid.values())
 
     def get(self, kid: object) -> Key | None:
         """Return the key that is called *kid*, which may be anything."""

@@ -10,19 +10,23 @@ from typing import Any
 from jwt_auth.errors import TokenNotValid, Unavailable
 from jwt_auth.tokens import jws, revoked
 from jwt_auth.tokens.claims import MAX_ID_LENGTH, VerifiedClaims, read_object
-from jwt_auth.tokens.fetching import MAX_SIZE, Attempt, Followed, Rhythm
+from jwt_auth.tokens.fetching import Attempt, Followed, Rhythm
 from jwt_auth.tokens.keys import Key, KeySet, load_key
 from jwt_auth.tokens.policy import Policy
 from jwt_auth.tokens.revoked import RevokedList
 
 # Providers publish a key some minutes before they sign with it.
 KEYS_RHYTHM = Rhythm(renew_after=300, lifetime=900, cool_down=30)
-# Through an outage keys are good for so long; then nobody can tell any more.
-KEYS_MAX_AGE = 24 * 3600
+# Through an outage keys serve for so long; then nobody can tell any more.
+KEYS_SERVE = 24 * 3600
 MOST_KEYS = 100
+# Small enough that even a set of nothing but brackets takes less than 10 MB to read.
+LONGEST_SET = 256 * 1024
 # From a logout at the issuer to the refusal here: a second until its list has it, one
 # more in caches, and this.
 LIST_RHYTHM = Rhythm(renew_after=5, lifetime=7, cool_down=5)
+# Twice in base64: digests in the payload, and the payload in the token.
+LONGEST_LIST = 512 * 1024
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
@@ -30,13 +34,19 @@ _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 class RemoteKeys:
     """The keys that another issuer publishes (RFC 7517 section 5).
 
-    A request with a known ``kid`` never waits for the provider, unless nobody has asked
+    A request with a known ``kid`` does not wait for the provider, unless nobody has asked
     for the keys for `KEYS_RHYTHM.lifetime` seconds.
     """
 
     def __init__(self, url: str, algorithms: Sequence[str], clock: Callable[[], datetime]) -> None:
-        self._algorithms = tuple(algorithms)
-        self.followed: Followed[KeySet] = Followed(url, self._read, KEYS_RHYTHM, clock)
+        self.followed: Followed[KeySet] = Followed(
+            url,
+            max_size=LONGEST_SET,
+            read=lambda data: read_jwks(data, algorithms),
+            join=_with_old_objects,
+            rhythm=KEYS_RHYTHM,
+            clock=clock,
+        )
 
     def renewal(self, header: Mapping[str, Any]) -> Attempt | None:
         """Begin what has to be fetched for a token with this *header*; see Followed."""
@@ -60,18 +70,14 @@ class RemoteKeys:
 
     def _known(self) -> KeySet | None:
         followed = self.followed
-        return followed.value if followed.age <= KEYS_MAX_AGE else None
-
-    def _read(self, data: bytes, before: KeySet | None) -> KeySet:
-        return read_jwks(data, self._algorithms, before)
+        return followed.value if followed.age <= KEYS_SERVE else None
 
 
-def read_jwks(data: bytes, algorithms: Sequence[str], before: KeySet | None = None) -> KeySet:
+def read_jwks(data: bytes, algorithms: Sequence[str]) -> KeySet:
     """Return the keys in the JWK Set *data* that may verify signatures by *algorithms*.
 
     Every other member is left out, and one bad key does not cost the good ones. A key
-    without ``alg`` gets the first of *algorithms* that its kind can serve. Keys that
-    *before* has too are the same objects.
+    without ``alg`` gets the first of *algorithms* that its kind can serve.
 
     Raises:
         TokenNotValid: *data* is no JWK Set.
@@ -89,8 +95,7 @@ def read_jwks(data: bytes, algorithms: Sequence[str], before: KeySet | None = No
         if key.kid in found:
             twice.add(key.kid)
         found[key.kid] = key
-    keys = [key for kid, key in found.items() if kid not in twice]
-    return KeySet(_same(key, before) for key in keys)
+    return KeySet(key for kid, key in found.items() if kid not in twice)
 
 
 def _load(jwk: Any, algorithms: Sequence[str]) -> Key | None:
@@ -119,11 +124,16 @@ def is_kid(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_ID_LENGTH
 
 
-def _same(key: Key, before: KeySet | None) -> Key:
-    old = None if before is None else before.get(key.kid)
-    if old is None or (old.identity, old.algorithm) != (key.identity, key.algorithm):
-        return key
-    return old
+def _with_old_objects(keys: KeySet, before: KeySet | None) -> KeySet:
+    """Return *keys*, of which those that *before* has too are the same objects."""
+
+    def same(key: Key) -> Key:
+        old = None if before is None else before.get(key.kid)
+        if old is None or (old.identity, old.algorithm) != (key.identity, key.algorithm):
+            return key
+        return old
+
+    return KeySet(map(same, keys))
 
 
 class RemoteRevocations:
@@ -141,7 +151,14 @@ class RemoteRevocations:
         self._keys = keys
         self._clock = clock
         self._leeway = leeway
-        self.followed: Followed[RevokedList] = Followed(url, self._read, LIST_RHYTHM, clock)
+        self.followed: Followed[RevokedList] = Followed(
+            url,
+            max_size=LONGEST_LIST,
+            read=self._read,
+            join=lambda read, before: read.and_before(before, clock().timestamp()),
+            rhythm=LIST_RHYTHM,
+            clock=clock,
+        )
 
     def renewal(self) -> Attempt | None:
         """Begin a fetch if it is time; see Followed."""
@@ -161,8 +178,8 @@ class RemoteRevocations:
             raise Unavailable
         known.check(claims, self._clock().timestamp())
 
-    def _read(self, data: bytes, before: RevokedList | None) -> RevokedList:
-        token = jws.Unverified(data.decode("ascii", "replace").strip(), longest=MAX_SIZE)
+    def _read(self, data: bytes) -> RevokedList:
+        token = jws.Unverified(data.decode("ascii", "replace").strip(), longest=LONGEST_LIST)
         jws.check_header(token.header, revoked.TYPES)
         self._keys.followed.wait(self._keys.renewal(token.header))
         try:
@@ -170,8 +187,7 @@ class RemoteRevocations:
         except Unavailable:
             raise TokenNotValid("its key could not be fetched") from None
         now = self._clock().timestamp()
-        one = revoked.read_list(members, self._issuer, now, self._leeway)
-        return one.and_before(before, now)
+        return revoked.read_list(members, self._issuer, now, self._leeway)
 
 
 class RemoteIssuer:

@@ -28,6 +28,8 @@ DIGEST_LENGTH = 8
 LONGEST_PUBLISHED = 20_000
 # What one follower keeps of one issuer, whatever that issuer says.
 MOST_KEPT = 3 * LONGEST_PUBLISHED
+# Whatever its `exp` says, no list serves for longer while it is withheld.
+LONGEST_LIFE = 24 * 3600
 _BASE64URL = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -66,7 +68,8 @@ class Publisher:
         if self._issuer is not None:
             members["iss"] = self._issuer
         if named_since is not None:
-            members["stale_before"] = min(math.ceil(named_since.timestamp()), issued)
+            # Tokens of the second in which the list was read may be of either side.
+            members["stale_before"] = min(math.ceil(named_since.timestamp()), issued + 1)
         return jws.sign_document(members, self._key, TYPE)
 
 
@@ -75,7 +78,8 @@ class RevokedList:
     """A list as it was read, or the union of several. Times are POSIX seconds.
 
     `digests` says of each until when it is kept. Tokens that were issued before
-    `stale_before` are refused, whatever their session.
+    `stale_before` are refused, whatever their session: either ends were too many to be
+    named, or they may have come before the list's window.
     """
 
     issued: float
@@ -88,12 +92,12 @@ class RevokedList:
 
         Raises:
             Unavailable: the list is past its ``exp``, and says nothing any more.
-            TokenExpired: issued before ends were too many to be named.
+            TokenExpired: older than what the list can tell of.
             SessionEnded: the session was ended.
         """
         if now >= self.expires:
             raise Unavailable
-        if self.stale_before and (claims.issued is None or claims.issued < self.stale_before):
+        if claims.issued is None or claims.issued < self.stale_before:
             raise TokenExpired("older than what the list of ended sessions names")
         session_id = claims.get("sid")
         if session_id is not None and digest(session_id) in self.digests:
@@ -116,7 +120,7 @@ class RevokedList:
         kept |= self.digests
         stale_before = max(self.stale_before, before.stale_before)
         if len(kept) > MOST_KEPT:
-            kept, stale_before = self.digests, self.issued
+            kept, stale_before = self.digests, self.issued + 1
         return RevokedList(self.issued, self.expires, stale_before, kept)
 
 
@@ -135,12 +139,13 @@ def read_list(members: dict[str, Any], issuer: str, now: float, leeway: float) -
     if now >= expires + leeway:
         raise TokenNotValid("a list past its exp")
     stale_before = _seconds(members, "stale_before") if "stale_before" in members else 0
-    until = issued + window
     return RevokedList(
         issued=issued,
-        expires=expires + leeway,
-        stale_before=min(stale_before, issued),
-        digests=dict.fromkeys(_digests(members.get("sids")), until),
+        expires=min(expires, issued + LONGEST_LIFE) + leeway,
+        # An issuer's tokens live no longer than its window. One that does, or did before its
+        # lifetime was lowered, may be of a session whose end is not named any more.
+        stale_before=max(min(stale_before, issued + 1), issued - window),
+        digests=dict.fromkeys(_digests(members.get("sids")), issued + window),
     )
 
 

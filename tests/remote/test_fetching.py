@@ -19,8 +19,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from jwt_auth.tokens.fetching import MAX_SIZE, FetchFailed, fetch
+from jwt_auth.tokens import fetching
+from jwt_auth.tokens.fetching import FetchFailed
 from tests.remote.provider import Answer, Provider, body, dripping, running
+
+MAX_SIZE = 100_000
+
+
+def fetch(url: str, deadline: float = 5) -> bytes:
+    """Fetch a document of at most `MAX_SIZE`."""
+    return fetching.fetch(url, MAX_SIZE, deadline)
 
 
 def test_a_document_is_fetched(provider: Provider) -> None:
@@ -65,6 +73,20 @@ def many_headers(handler: BaseHTTPRequestHandler) -> None:
     handler.end_headers()
 
 
+def long_headers(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for number in range(98):
+        handler.wfile.write(f"X-{number}: {'x' * 65_000}\r\n".encode())
+    handler.wfile.write(b"\r\n{}")
+
+
+def small_chunks(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write((b"1;" + b"x" * 1000 + b"\r\nx\r\n") * 1000 + b"0\r\n\r\n")
+
+
 BAD: dict[str, Answer] = {
     "204": body(b"", 204),
     "206": body(b"{}", 206),
@@ -83,6 +105,8 @@ BAD: dict[str, Answer] = {
     "cut off": cut_off,
     "no HTTP": no_http,
     "many headers": many_headers,
+    "long headers": long_headers,
+    "chunks of nothing": small_chunks,
 }
 
 
@@ -166,6 +190,60 @@ def test_a_slow_handshake() -> None:
         with pytest.raises(FetchFailed):
             fetch(f"https://127.0.0.1:{server.getsockname()[1]}/", deadline=0.5)
         assert time.monotonic() - began < 2
+
+
+def silent() -> socket.socket:
+    """Return a server that takes no connection: its backlog is full."""
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen(0)
+    return server
+
+
+def test_an_address_that_is_silent_does_not_cost_the_others(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.answers["/x"] = body(b"{}")
+    dead = silent()
+    fillers = [socket.socket() for _ in range(4)]
+    for one in fillers:
+        one.setblocking(False)
+        one.connect_ex(dead.getsockname())
+    kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+    alive = ("127.0.0.1", provider.server.server_port)
+
+    def found(*targets: Any) -> None:
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda *args, **kwargs: [(*kind, one) for one in targets]
+        )
+
+    try:
+        found(dead.getsockname(), alive)
+        began = time.monotonic()
+        assert fetch("http://id.example/x", deadline=1) == b"{}"
+        assert time.monotonic() - began < 1
+        found(*[dead.getsockname()] * 5)
+        began = time.monotonic()
+        with pytest.raises(FetchFailed):
+            fetch("http://id.example/x", deadline=1)
+        assert time.monotonic() - began < 1.5
+    finally:
+        for one in (dead, *fillers):
+            one.close()
+
+
+def test_a_proxy_that_is_slow_to_connect(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(handler: BaseHTTPRequestHandler) -> None:
+        slow_headers(handler)
+
+    monkeypatch.setattr(provider.server.RequestHandlerClass, "do_CONNECT", connect, raising=False)
+    monkeypatch.setenv("https_proxy", provider.url)
+    began = time.monotonic()
+    with pytest.raises(FetchFailed):
+        fetch("https://id.example/x", deadline=0.5)
+    assert time.monotonic() - began < 2
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import asyncio
 import json
 import multiprocessing
 import os
+import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,11 +17,14 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from cryptography.hazmat.primitives.asymmetric import ec
+from django.utils import timezone
 
 from jwt_auth import averify, verify
 from jwt_auth.errors import Rejected, TokenNotValid, Unavailable
 from jwt_auth.runtime import current
-from jwt_auth.tokens.remote import MOST_KEYS, read_jwks
+from jwt_auth.tokens import remote
+from jwt_auth.tokens.fetching import Followed
+from jwt_auth.tokens.remote import KEYS_RHYTHM, LONGEST_SET, MOST_KEYS, read_jwks
 from tests.attacks.forge import b64
 from tests.conftest import Clock, private_pem
 from tests.remote.provider import ISSUER, Provider, body, document, dripping, public_jwk
@@ -115,7 +120,13 @@ def test_the_algorithm_of_a_key(algorithms: list[str], jwk: Any, expected: str) 
     assert (key.algorithm, key.kid, key.signing) == (expected, jwk["kid"], None)
 
 
+# A string that does not end, of quotes that are none: where a search for strings goes back.
+ESCAPES = b"[" * 17 + b'"' + b'\\"' * 100_000
+
 NO_SETS: dict[str, bytes] = {
+    "quotes without end": b'{"keys":' + ESCAPES,
+    "quotes and a last backslash": b'{"keys":' + ESCAPES + b"\\",
+    "strings without end": b'{"keys":' + b"[" * 17 + b'"a' * 100_000,
     "HTML": b"<html>",
     "empty": b"",
     "an array": b"[]",
@@ -136,17 +147,90 @@ NO_SETS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("data", NO_SETS.values(), ids=NO_SETS)
 def test_what_is_no_jwk_set(data: bytes) -> None:
+    began = time.perf_counter()
     with pytest.raises(TokenNotValid):
         read_jwks(data, ["ES256"])
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b'{"":0}', b'{"a":[]}', b"[[]]", b"0", b'""'])
+def test_the_largest_sets_fit(value: bytes) -> None:
+    data = b'{"x":[' + b",".join([value] * (LONGEST_SET // (len(value) + 1) - 10))
+    data += b'],"keys":[]}'
+    assert len(data) <= LONGEST_SET
+    tracemalloc.start()
+    try:
+        assert len(read_jwks(data, ["ES256"])) == 0
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_unchanged_key_is_the_same_object() -> None:
     data = json.dumps({"keys": [GOOD, public_jwk(RSA, kid="x")]}).encode()
     before = read_jwks(data, ["ES256", "RS256"])
     changed = json.dumps({"keys": [GOOD, public_jwk(ED, kid="x")]}).encode()
-    after = read_jwks(changed, ["ES256", "EdDSA"], before)
+    after = remote._with_old_objects(read_jwks(changed, ["ES256", "EdDSA"]), before)
     assert after.get("good") is before.get("good")
     assert after.get("x") is not before.get("x")
+    assert len(after) == 2
+
+
+def test_what_comes_late_changes_nothing(provider: Provider, clock: Clock) -> None:
+    followed: Followed[bytes] = Followed(
+        f"{provider.url}/x",
+        max_size=10,
+        read=bytes,
+        join=lambda read, before: read,
+        rhythm=KEYS_RHYTHM,
+        clock=timezone.now,
+    )
+    provider.answers["/x"] = dripping(b"old", 0.2)
+    first = followed.renewal(missing=True)
+    # It hangs, as far as anyone can tell, and another one is tried.
+    clock.move(seconds=29)
+    assert followed.renewal(missing=True) is None
+    clock.move(seconds=1)
+    while not provider.asked:
+        time.sleep(0.01)
+    provider.answers["/x"] = body(b"new")
+    second = followed.renewal(missing=True)
+    assert first is not None
+    assert second is not None
+    assert first is not second
+    followed.wait(second)
+    assert (followed.value, first.finished.done()) == (b"new", False)
+    assert first.finished.result(10) is None
+    assert (followed.value, followed.in_doubt) == (b"new", False)
+
+
+def test_a_log_that_fails_leaves_nobody_waiting(
+    trusted: Provider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("jwt_auth.tokens.fetching.logger.warning", fail)
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    trusted.answers["/jwks.json"] = body(b"", 500)
+    began = time.perf_counter()
+    assert said(trusted.token()) == "unavailable"
+    assert time.perf_counter() - began < 2
+
+
+def test_many_processes_worth_of_threads_build_one_runtime(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.JWT_AUTH = {}
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            current.cache_clear()
+            with ThreadPoolExecutor(16) as threads:
+                assert len({id(one) for one in threads.map(lambda _: current(), range(16))}) == 1
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_token_of_a_published_key(trusted: Provider) -> None:
@@ -259,6 +343,9 @@ def test_a_provider_that_is_down(
     trusted.publish()
     assert said(known) == "unavailable"
     clock.move(seconds=31)
+    # While fetches fail nobody waits for the next one.
+    assert said(known) == "unavailable"
+    settled(trusted)
     assert said(known) == "good"
 
 
@@ -269,6 +356,8 @@ def test_a_provider_that_was_never_up(trusted: Provider, clock: Clock) -> None:
     assert trusted.count() == 1
     trusted.publish()
     clock.move(seconds=31)
+    assert said(trusted.token()) == "unavailable"
+    settled(trusted)
     assert said(trusted.token()) == "good"
 
 

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from base64 import urlsafe_b64decode
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ from jwt_auth import averify, publication, revocation, sessions, verify
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
-from jwt_auth.tokens import revoked
+from jwt_auth.tokens import fetching, revoked
 from tests.attacks.forge import b64
 from tests.conftest import Clock, JSONClient, private_pem
 from tests.remote.provider import ISSUER, Provider, body, dripping, public_jwk, sids
@@ -200,7 +201,8 @@ class TestPublished:
             sessions.start(user)
         sessions.end_all(user)
         payload = opened(client.get(URL).text)[1]
-        assert payload["stale_before"] == payload["iat"]
+        # Of this second nobody knows which came first.
+        assert payload["stale_before"] == payload["iat"] + 1
 
     def test_who_makes_it_may_hang(
         self, client: JSONClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -305,7 +307,76 @@ class TestFollowed:
         assert followed.count("/revoked.jwt") == 1
         followed.revoke()
         clock.move(seconds=5)
+        # While fetches fail nobody waits for the next one.
+        assert said(followed.token(), check) == "unavailable"
+        settled()
         assert said(followed.token(), check) == "good"
+
+    def test_tokens_that_live_longer_than_the_window(
+        self, followed: Provider, clock: Clock, check: Any
+    ) -> None:
+        # As after its issuer has lowered the lifetime: ends of such sessions are not named.
+        now = int(timezone.now().timestamp())
+        assert said(followed.token(iat=now - 480, exp=LONG), check) == "good"
+        assert said(followed.token(iat=now - 481, exp=LONG), check) == "token_expired"
+
+    def test_a_list_that_is_withheld_by_a_slow_provider(
+        self, followed: Provider, clock: Clock, check: Any
+    ) -> None:
+        token = followed.token(exp=LONG)
+        assert said(token, check) == "good"
+        followed.answers["/revoked.jwt"] = body(b"", 500)
+        clock.move(seconds=5)
+        said(token, check)
+        settled()
+        followed.answers["/revoked.jwt"] = dripping(b"x" * 100, 0.05)
+        clock.move(seconds=60)
+        began = time.perf_counter()
+        for _ in range(3):
+            assert said(token, check) == "unavailable"
+        assert time.perf_counter() - began < 1
+
+    def test_a_list_that_takes_long_is_not_waited_for(
+        self, followed: Provider, clock: Clock, check: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token = followed.token(exp=LONG)
+        monkeypatch.setattr(fetching, "LATE", 0.0)
+        assert said(token, check) == "good"
+        followed.revoke(SID)
+        clock.move(seconds=30)
+        # By the old list, which is good until its `exp`; the new one comes meanwhile.
+        assert said(followed.token(sid=SID), check) == "good"
+        settled()
+        assert said(followed.token(sid=SID), check) == "session_ended"
+
+    def test_the_end_of_a_list_and_the_leeway(
+        self, followed: Provider, clock: Clock, check: Any, settings: Any
+    ) -> None:
+        url = f"{followed.url}/revoked.jwt"
+        settings.JWT_AUTH = {
+            "TRUSTED_ISSUERS": followed.settings(REVOKED_URL=url),
+            "LEEWAY": timedelta(seconds=30),
+        }
+        token = followed.token(exp=LONG)
+        assert said(token, check) == "good"
+        followed.answers["/revoked.jwt"] = body(b"", 500)
+        seen(followed, clock, 89)
+        assert said(token, check) == "good"
+        clock.move(seconds=1)
+        assert said(token, check) == "unavailable"
+
+    def test_a_list_for_ever_is_good_for_a_day(
+        self, followed: Provider, clock: Clock, check: Any
+    ) -> None:
+        now = int(timezone.now().timestamp())
+        followed.revoke(exp=LONG, window=LONG)
+        token = followed.token(exp=LONG, iat=now)
+        assert said(token, check) == "good"
+        followed.answers["/revoked.jwt"] = body(b"", 500)
+        seen(followed, clock, 86_399)
+        assert said(token, check) == "good"
+        clock.move(seconds=1)
+        assert said(token, check) == "unavailable"
 
     def test_a_list_that_is_withheld(
         self, followed: Provider, clock: Clock, check: Any, caplog: pytest.LogCaptureFixture
@@ -350,7 +421,9 @@ class TestFollowed:
         clock.move(seconds=10)
         followed.revoke("another")
         seen(followed, clock, 7)
-        assert said(token, check) == "good"
+        # It is forgotten: its tokens are older than what a list tells of.
+        assert said(followed.token(sid=SID), check) == "good"
+        assert said(token, check) == "token_expired"
 
     def test_tokens_older_than_what_is_named(
         self, followed: Provider, clock: Clock, check: Any
@@ -363,6 +436,8 @@ class TestFollowed:
         # No further than the list itself.
         clock.move(seconds=7)
         followed.revoke(stale_before=now + 1000)
+        assert said(followed.token(), check) == "token_expired"
+        clock.move(seconds=1)
         assert said(followed.token(), check) == "good"
         assert said(followed.token(iat=now), check) == "token_expired"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import AnonymousUser, Group, User
 from django.http import HttpRequest, JsonResponse
 from django.test import AsyncClient
 from django.urls import path
@@ -134,6 +134,38 @@ def failing(claims: Any) -> Any:
     raise KeyError(claims["sub"])
 
 
+zero, text, true, a_dict = (
+    lambda claims: 0,
+    lambda claims: "ada",
+    lambda claims: True,
+    lambda claims: {"roles": []},
+)
+
+
+def generating(claims: Any) -> Any:
+    """Yield where a return was meant."""
+    yield User(username="x")
+
+
+def wrapped(function: Any) -> Any:
+    """Decorate without a thought for coroutines."""
+    return lambda claims: function(claims)
+
+
+decorated = wrapped(awaited_user)
+
+
+def false_for_the_inactive(claims: Any) -> Any:
+    """Return what an idiom makes of an inactive user."""
+    found = User.objects.filter(username=claims["preferred_username"]).first()
+    return found and found.is_active and found
+
+
+def anonymous(claims: Any) -> Any:
+    """Return nobody, as Django has it."""
+    return AnonymousUser()
+
+
 def refusing(claims: Any) -> Any:
     """Refuse as a function of a project may."""
     raise SessionEnded("not in here")
@@ -215,6 +247,24 @@ def test_its_sub_opens_no_row(trusted: Provider, client: JSONClient, user: User)
 
 
 @pytest.mark.django_db
+def test_nor_where_users_are_never_loaded(
+    provider: Provider, client: JSONClient, settings: Any, user: User
+) -> None:
+    settings.DEBUG = True
+    settings.JWT_AUTH = {
+        "LOAD_USER": "never",
+        "SIGNING_KEY": private_pem("P-384"),
+        "TRUSTED_ISSUERS": provider.settings(),
+    }
+    own = sessions.start(user).access_token
+    foreign_token = provider.token(sub=str(user.pk))
+    keys = [
+        client.call("get", "/seen/", token=token).json()["pk"] for token in (own, foreign_token)
+    ]
+    assert keys == [str(user.pk), f"{ISSUER}|{user.pk}"]
+
+
+@pytest.mark.django_db
 def test_its_sid_opens_no_session(trusted: Provider, client: JSONClient, user: User) -> None:
     pair = sessions.start(user)
     token = trusted.token(sub=str(user.pk), sid=str(pair.session_id))
@@ -255,7 +305,9 @@ def test_strangers_are_throttled_by_issuer(
 class TestLocalUsers:
     """What ``USER`` makes of verified claims."""
 
-    @pytest.mark.parametrize("function", ["by_name", "awaited_user"])
+    @pytest.mark.parametrize(
+        "function", ["by_name", "awaited_user", "decorated", "false_for_the_inactive"]
+    )
     @pytest.mark.parametrize("place", PLACES)
     def test_a_function_finds_them(
         self,
@@ -271,17 +323,29 @@ class TestLocalUsers:
         answer = client.call("get", place, token=token)
         assert (answer.json()["class"], answer.json()["pk"]) == ("User", str(user.pk))
 
+    @pytest.mark.parametrize(
+        "function", ["by_name", "decorated", "false_for_the_inactive", "anonymous"]
+    )
     @pytest.mark.parametrize("place", PLACES)
     def test_nobody_and_the_inactive_are_refused(
-        self, trusted: Provider, client: JSONClient, settings: Any, user: User, place: str
+        self,
+        trusted: Provider,
+        client: JSONClient,
+        settings: Any,
+        user: User,
+        place: str,
+        function: str,
     ) -> None:
-        settings.JWT_AUTH = {"TRUSTED_ISSUERS": trusted.settings(USER=MADE + "by_name")}
+        settings.JWT_AUTH = {"TRUSTED_ISSUERS": trusted.settings(USER=MADE + function)}
         User.objects.update(is_active=False)
         for name in ("ada", "nobody"):
             answer = client.call("get", place, token=trusted.token(preferred_username=name))
             assert (answer.status_code, answer.json()["code"]) == (401, "session_ended")
 
-    @pytest.mark.parametrize("function", ["failing", "wrong_roles", "wrong_grants"])
+    @pytest.mark.parametrize(
+        "function",
+        ["failing", "wrong_roles", "wrong_grants", "zero", "text", "true", "a_dict", "generating"],
+    )
     @pytest.mark.parametrize("place", PLACES)
     def test_a_function_that_fails_is_our_fault(
         self,

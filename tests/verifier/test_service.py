@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -14,10 +16,10 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import AsyncClient
 
-from jwt_auth import verify
 from jwt_auth.runtime import current
-from tests.conftest import Clock, JSONClient
-from tests.remote.provider import Provider, body, running
+from jwt_auth.tokens.access import SessionFacts
+from tests.conftest import Clock, JSONClient, private_pem
+from tests.remote.provider import ISSUER, Provider, body, running
 
 TAKEN = ["orders", "open", "authenticated", "active", "mine", "plain", "awaited", "public"]
 REFUSED = ["admin", "model", "role", "plain-role"]
@@ -119,29 +121,38 @@ def test_refusals(issuer: Provider, client: JSONClient, clock: Clock, place: str
     assert answer.headers["Retry-After"]
 
 
-def test_a_token_that_the_service_signs_itself_needs_no_database(issuer: Provider) -> None:
-    runtime = current()
-    issued = runtime.access_tokens.issue(
-        "7", now=runtime.clock(), session=None, roles=None, extra={"sid": str(connections)[:9]}
-    )
-    # No session of that name: a claim of the wrong form is refused before anything is asked.
-    with pytest.raises(Exception, match="sid"):
-        verify(issued.raw)
+def test_what_its_own_secret_key_signs_is_nothing(
+    issuer: Provider, client: JSONClient, settings: Any
+) -> None:
+    raw = own_token()
+    for place in ("orders", "role", "plain"):
+        answer = client.call("get", f"/{place}/", token=raw)
+        assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
+    # Whoever gives the service a key means it.
+    settings.JWT_AUTH = {**settings.JWT_AUTH, "VERIFYING_KEYS": [private_pem("P-256")]}
+    assert client.call("get", "/role/", token=own_token()).status_code == 200
 
 
-def test_a_service_that_shares_the_key(client: JSONClient, settings: Any) -> None:
-    settings.JWT_AUTH = {"LOAD_USER": "never"}
-    from datetime import timedelta
-    from uuid import uuid4
+def test_users_of_several_issuers(issuer: Provider, client: JSONClient, settings: Any) -> None:
+    other = {**issuer.settings()[ISSUER], "JWKS_URL": f"{issuer.url}/other.json"}
+    trusted = {**issuer.settings(), "https://other.example": other}
+    settings.JWT_AUTH = {"LOAD_USER": "never", "TRUSTED_ISSUERS": trusted}
+    assert client.call("get", "/orders/", token=issuer.token()).json()["pk"] == f"{ISSUER}|1"
 
-    from jwt_auth.tokens.access import SessionFacts
 
+def own_token() -> str:
+    """Return a token that the service's own key has signed."""
     runtime = current()
     now = runtime.clock()
     facts = SessionFacts(uuid4(), now, ["pwd"], now + timedelta(days=1))
     issued = runtime.access_tokens.issue("7", now=now, session=facts, roles=["editors"], extra={})
+    return issued.raw
+
+
+def test_a_service_that_shares_the_key(client: JSONClient, settings: Any) -> None:
+    settings.JWT_AUTH = {"LOAD_USER": "never"}
     for place in ("orders", "role", "plain-role"):
-        answer = client.call("get", f"/{place}/", token=issued.raw)
+        answer = client.call("get", f"/{place}/", token=own_token())
         assert (answer.status_code, answer.json()["pk"]) == (200, "7")
 
 
