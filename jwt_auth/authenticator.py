@@ -285,7 +285,12 @@ class Authenticator:
         token = Unverified(raw)
         name = token.unsafe_members.get("iss")
         issuer = self.issuers.get(name) if isinstance(name, str) else None
-        return None if issuer is None else (token, issuer)
+        if issuer is not None:
+            return token, issuer
+        if name != self.tokens.policy.issuer:
+            # Our own rules would refuse it too; this says why.
+            raise TokenNotValid("no issuer of this name is trusted")
+        return None
 
 
 def _without_grants(claims: VerifiedClaims, issuer: TrustedIssuer | None) -> VerifiedClaims:

@@ -153,7 +153,8 @@ def _loaded(report: Report, name: str, form: Any, load: Callable[[Any], Any]) ->
         report.error(
             "E005",
             f"{name} cannot be used: {error}.",
-            "See `openssl genpkey`, or secrets.token_urlsafe(64) for a secret.",
+            "`manage.py jwt_auth_generate_key` makes a key; see also `openssl genpkey`, and "
+            "secrets.token_urlsafe(64) for a secret.",
         )
     return None
 

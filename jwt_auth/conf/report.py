@@ -69,8 +69,11 @@ class Report:
         value = self.raw.get(name, default)
         if fits(value):
             return value
+        empty = ", and empty" if value in ("", (), [], {}) else ""
         self.error(
-            "E002", f"{name} is of type {type(value).__name__}.", f"Give {expected} for {name}."
+            "E002",
+            f"{name} is of type {type(value).__name__}{empty}.",
+            f"Give {expected} for {name}.",
         )
         return default
 

@@ -38,7 +38,8 @@ No token is refused if every host takes these steps in this order:
 
 2. Then sign, when step 1 runs everywhere and {max_age} seconds have passed, in which other
    services have fetched the published keys. What was SIGNING_KEY verifies; write None for
-   the key that is derived from SECRET_KEY.
+   the key that is derived from SECRET_KEY. Services that have ALGORITHMS for this issuer
+   need {algorithm} among them first.
 
    JWT_AUTH = {{…, "SIGNING_KEY": Path({shown}), "VERIFYING_KEYS": [<the old key>]}}
 
@@ -55,6 +56,8 @@ one of the old key, docs/how-to/keys.md says what comes first.
 class Command(BaseCommand):
     """Writes a new key; nothing of it is shown and no file is overwritten."""
 
+    # The settings may name the file that is about to be written.
+    requires_system_checks = ()
     help = "Write a new signing key to a file, and print the settings of each step of a rotation."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -77,7 +77,7 @@ def _access_token(raw: str) -> Iterator[str]:
     except Unavailable:
         yield "It cannot be judged: the database, or what its issuer publishes, cannot be had."
     else:
-        yield f"It would be accepted until {_time(claims.expires)}, if its user is active."
+        yield f"It would be accepted until {_time(claims.expires)}, unless its user is refused."
 
 
 def _members(part: str) -> Iterator[str]:
