@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from django.http import HttpResponse
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
@@ -13,6 +14,7 @@ from jwt_auth.authenticator import Verdict, stand_in
 from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
+from jwt_auth.transports import forget_access_cookie
 
 
 class Refusal(AuthenticationFailed):
@@ -67,6 +69,8 @@ class JWTAuthentication(BaseAuthentication):
     """
 
     LOAD_USER: str | None = None
+    # Whether a token in a cookie counts, where COOKIES are on.
+    BY_COOKIE = True
 
     def authenticate(self, request: Request) -> tuple[Any, VerifiedClaims | None] | None:
         """Return (user, claims), or `None` if the request has no bearer token.
@@ -75,15 +79,20 @@ class JWTAuthentication(BaseAuthentication):
             Refusal: the token was refused; 401, or 400 for a malformed header.
             ServiceUnavailable: it could not be judged; 503.
         """
-        _add_header(request, "Vary", "Authorization")
         runtime = current()
+        by_cookie = self.BY_COOKIE and runtime.authenticator.access_cookie is not None
+        _add_header(request, "Vary", "Authorization, Cookie" if by_cookie else "Authorization")
         # Kept on Django's request, which the middleware and decorators see as well.
         verdict = runtime.authenticator.judge(
-            getattr(request, "_request", request), self.LOAD_USER or runtime.settings.load_user
+            getattr(request, "_request", request),
+            self.LOAD_USER or runtime.settings.load_user,
+            by_cookie=by_cookie,
         )
         if verdict is None:
             return None
         if verdict.refusal is not None:
+            if verdict.has_dead_cookie:
+                _forget_cookie(request)
             raise translated(verdict.refusal, request)
         _raise_in_view(request, verdict)
         return verdict.user, verdict.claims
@@ -116,6 +125,29 @@ def _raise_in_view(request: Request, verdict: Verdict) -> None:
     # a view object serves one request.
     for name in ("handle_exception", "finalize_response"):
         setattr(view, name, leaving(getattr(view, name)))
+    if verdict.from_cookie:
+        view.finalize_response = _private(view.finalize_response)
+
+
+def _private(finalize_response: Callable[..., Any]) -> Callable[..., Any]:
+    """Tell shared caches, which do not see that a cookie is a credential (RFC 9111 3.5)."""
+
+    def finalized(*args: Any, **kwargs: Any) -> Any:
+        response = finalize_response(*args, **kwargs)
+        if not response.has_header("Cache-Control"):
+            response["Cache-Control"] = "private"
+        return response
+
+    return finalized
+
+
+def _forget_cookie(request: Request) -> None:
+    """Have whatever the view is going to answer delete the access cookie."""
+    # A view has no response yet, but headers for it.
+    deletion = HttpResponse()
+    forget_access_cookie(deletion, current().settings.cookies)
+    for cookie in deletion.cookies.values():
+        _add_header(request, "Set-Cookie", cookie.OutputString())
 
 
 def translated(error: Rejected | Unavailable, request: Request) -> APIException:

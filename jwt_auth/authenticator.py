@@ -20,7 +20,7 @@ from jwt_auth.tokens.access import AccessTokens
 from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
 from jwt_auth.tokens.jws import Unverified
 from jwt_auth.tokens.remote import RemoteIssuer
-from jwt_auth.transports import authorization, bearer_token
+from jwt_auth.transports import authorization, bearer_token, cookie_token, demand_csrf_token
 from jwt_auth.users import Accounts, LazyUser, Strangers, TokenUser, fill, is_loaded
 
 # What a skin does when a lazy user is refused: raise what its framework answers, or
@@ -36,10 +36,11 @@ def stand_in(refusal: Rejected | Unavailable) -> AnonymousUser:
 
 
 class Verdict:
-    """What is said of the bearer token of one request, the same to every skin.
+    """What is said of the access token of one request, the same to every skin.
 
     Either `refusal` is set, or `claims` and `user` are those of a verified token.
-    With `is_foreign` the token is another issuer's: no row and no session here is its.
+    `from_cookie` tells how the token came. With `is_foreign` it is another issuer's: no
+    row and no session here is its.
     A lazy user may be refused when the row is read at last: the verdict then turns
     into a refusal, of which `on_late_refusal` is told. The skin that is on
     stage sets it, for as long as its framework can answer.
@@ -49,15 +50,17 @@ class Verdict:
         "_accounts",
         "_lazy",
         "claims",
-        "header",
+        "credentials",
+        "from_cookie",
         "is_foreign",
         "on_late_refusal",
         "refusal",
         "user",
     )
 
-    def __init__(self, header: str, accounts: Accounts) -> None:
-        self.header = header
+    def __init__(self, credentials: Any, accounts: Accounts) -> None:
+        self.credentials = credentials
+        self.from_cookie = False
         self.claims: VerifiedClaims | None = None
         self.is_foreign = False
         self.user: Any = AnonymousUser()
@@ -68,6 +71,11 @@ class Verdict:
 
     def __repr__(self) -> str:
         return f"<Verdict: {'verified' if self.refusal is None else self.refusal.code}>"
+
+    @property
+    def has_dead_cookie(self) -> bool:
+        """Whether the token came in a cookie that is good for nothing any more."""
+        return self.from_cookie and self.refusal is not None and self.refusal.status == 401
 
     async def auser(self) -> Any:
         """Return the user with the row loaded. It is ``request.auser()`` of Django.
@@ -140,8 +148,13 @@ class Verdict:
 def kept(request: Any) -> Verdict | None:
     """Return the verdict that *request* keeps since a skin asked for it."""
     verdict: Verdict | None = getattr(request, _KEPT, None)
-    # Who changes the header of a request asks about another token.
-    return verdict if verdict is not None and verdict.header == authorization(request) else None
+    # Who changes the headers of a request asks about another token.
+    return verdict if verdict is not None and verdict.credentials == _shown(request) else None
+
+
+def _shown(request: Any) -> tuple[str, str]:
+    """Return all that *request* may show: it decides which verdict is about it."""
+    return authorization(request), request.META.get("HTTP_COOKIE", "")
 
 
 class TrustedIssuer(NamedTuple):
@@ -166,26 +179,30 @@ class Authenticator:
     revocations: Revocations | None
     issuers: Mapping[str, TrustedIssuer]
     accepts_own: bool
+    access_cookie: str | None
     clock: Callable[[], datetime]
 
     @sensitive_variables()
-    def judge(self, request: Any, load_user: str) -> Verdict | None:
-        """Return the verdict on the bearer token of *request*, or `None` without one.
+    def judge(self, request: Any, load_user: str, *, by_cookie: bool = True) -> Verdict | None:
+        """Return the verdict on the access token of *request*, or `None` without one.
 
         *request* is Django's own; it keeps the verdict, and nothing is verified
-        twice however many skins ask. *load_user* is a value of ``LOAD_USER``: with
+        twice however many skins ask. Without *by_cookie* a token in a cookie is none, even
+        if ``COOKIES`` are on. *load_user* is a value of ``LOAD_USER``: with
         ``"lazy"`` the user row is read at the first touch. Nothing is raised: a
         refusal, a failing database included, is a verdict.
         """
-        verdict = kept(request) or Verdict(authorization(request), self.accounts)
+        verdict = self._begun(request, by_cookie)
         if verdict.refusal is None:
             try:
                 claims = verdict.claims
                 if claims is None:
-                    raw = bearer_token(request)
+                    raw = self._token(request, verdict, by_cookie)
                     if raw is None:
                         return None
                     claims, issuer = self._verify(raw)
+                    if verdict.from_cookie:
+                        demand_csrf_token(request)
                     if issuer is not None:
                         verdict.admit_stranger(*issuer.users.find(claims))
                 verdict.admit(claims, load_user)
@@ -197,17 +214,21 @@ class Authenticator:
         return verdict
 
     @sensitive_variables()
-    async def ajudge(self, request: Any, load_user: str) -> Verdict | None:
+    async def ajudge(
+        self, request: Any, load_user: str, *, by_cookie: bool = True
+    ) -> Verdict | None:
         """See judge()."""
-        verdict = kept(request) or Verdict(authorization(request), self.accounts)
+        verdict = self._begun(request, by_cookie)
         if verdict.refusal is None:
             try:
                 claims = verdict.claims
                 if claims is None:
-                    raw = bearer_token(request)
+                    raw = self._token(request, verdict, by_cookie)
                     if raw is None:
                         return None
                     claims, issuer = await self._averify(raw)
+                    if verdict.from_cookie:
+                        demand_csrf_token(request)
                     if issuer is not None:
                         verdict.admit_stranger(*await issuer.users.afind(claims))
                 verdict.admit(claims, load_user)
@@ -217,6 +238,21 @@ class Authenticator:
                 verdict.refuse(error)
         setattr(request, _KEPT, verdict)
         return verdict
+
+    def _begun(self, request: Any, by_cookie: bool) -> Verdict:
+        verdict = kept(request)
+        if verdict is not None and (by_cookie or not verdict.from_cookie):
+            return verdict
+        return Verdict(_shown(request), self.accounts)
+
+    @sensitive_variables()
+    def _token(self, request: Any, verdict: Verdict, by_cookie: bool) -> str | None:
+        # The header wins, and if it is refused the cookie is not tried.
+        raw = bearer_token(request)
+        if raw is None and by_cookie and self.access_cookie is not None:
+            verdict.from_cookie = self.access_cookie in request.COOKIES
+            raw = cookie_token(request, self.access_cookie)
+        return raw
 
     @sensitive_variables()
     def verify(self, raw: str) -> VerifiedClaims:

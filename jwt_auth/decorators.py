@@ -38,7 +38,7 @@ def jwt_required(view: View) -> View:
     In the view, ``request.user``, ``request.auser()`` and ``request.auth`` are those of
     the token. The view is left alone by Django's CSRF check and by
     `LoginRequiredMiddleware`: no browser sends a bearer token by itself, and nobody
-    comes in here without one.
+    comes in here without one. For a token in a cookie (``COOKIES``) the check is made here.
     """
     return _guarded(view, lambda claims: None)
 
@@ -107,7 +107,7 @@ def _guarded(view: View, demand: Demand) -> View:
         if verdict is None:
             return refused(NotAuthenticated("no bearer token"))
         if (refusal := _refusal(request, verdict, demand)) is not None:
-            return refused(refusal)
+            return refused(refusal, verdict)
         response = None
         with _on_stage(verdict):
             response = await view(request, *args, **kwargs)
@@ -119,7 +119,7 @@ def _guarded(view: View, demand: Demand) -> View:
         if verdict is None:
             return refused(NotAuthenticated("no bearer token"))
         if (refusal := _refusal(request, verdict, demand)) is not None:
-            return refused(refusal)
+            return refused(refusal, verdict)
         response = None
         with _on_stage(verdict):
             response = view(request, *args, **kwargs)
@@ -143,9 +143,9 @@ def _refusal(
 
 def _answer(verdict: Verdict, response: Any) -> Any:
     if verdict.refusal is not None:
-        return refused(verdict.refusal)
+        return refused(verdict.refusal, verdict)
     # A view that returns nothing is told so by Django.
-    return response if response is None else varied(response)
+    return response if response is None else varied(response, verdict)
 
 
 def _is_async(view: Any) -> bool:

@@ -37,7 +37,8 @@ class Rejected(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """The headers to answer with (RFC 6750 section 3; no cache keeps a refusal)."""
-        return {"WWW-Authenticate": self.challenge, "Cache-Control": "no-store"}
+        challenge = {"WWW-Authenticate": self.challenge} if self.challenge else {}
+        return {**challenge, "Cache-Control": "no-store"}
 
 
 BARE_CHALLENGE = f'Bearer realm="{REALM}"'
@@ -135,12 +136,23 @@ class RefreshReused(Rejected):
     detail = "The refresh token was used before; the session has been ended."
 
 
+class CSRFFailed(Rejected):
+    """The credential came in a cookie, and nothing shows that the site itself has sent it."""
+
+    code = "csrf_failed"
+    status = 403
+    detail = "The request was not sent by this site, or lacks the CSRF token."
+    # Another credential would not help.
+    challenge = ""
+
+
 class Throttled(Rejected):
     """Too many tries. Nothing was consumed; the caller repeats after `wait` seconds."""
 
     code = "throttled"
     status = 429
     detail = "Too many tries; wait before the next one."
+    challenge = ""
 
     def __init__(self, wait: int) -> None:
         super().__init__(f"the next try is in {wait} s")
@@ -148,8 +160,8 @@ class Throttled(Rejected):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers to answer with (RFC 6585 section 4). No challenge: it is not a 401."""
-        return {"Retry-After": str(self.wait), "Cache-Control": "no-store"}
+        """The headers to answer with (RFC 6585 section 4)."""
+        return {**super().headers, "Retry-After": str(self.wait)}
 
 
 class Unavailable(Exception):
@@ -174,3 +186,13 @@ class Unavailable(Exception):
     def headers(self) -> dict[str, str]:
         """The headers to answer with (RFC 9110 section 10.2.3)."""
         return {"Retry-After": str(self.retry_after), "Cache-Control": "no-store"}
+
+
+class CookieTooLong(Unavailable):
+    """A token does not fit into a cookie, which browsers would drop without a word.
+
+    Fewer or shorter claims are the way out, or the access token in the body.
+    """
+
+    def __init__(self, name: str, length: int) -> None:
+        super().__init__(f"the cookie {name} would have {length} bytes; browsers keep 4096")

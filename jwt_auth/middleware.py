@@ -20,6 +20,7 @@ from rest_framework.views import APIView
 from jwt_auth.authenticator import Verdict, kept, stand_in
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.runtime import current
+from jwt_auth.transports import forget_access_cookie
 
 Response = TypeVar("Response", bound=HttpResponseBase)
 
@@ -40,15 +41,27 @@ def raise_late(refusal: Rejected | Unavailable) -> NoReturn:
     raise LateRefusal from None
 
 
-def refused(refusal: Rejected | Unavailable) -> JsonResponse:
-    """Return the answer that says *refusal*."""
-    return varied(JsonResponse(refusal.body, status=refusal.status, headers=refusal.headers))
+def refused(refusal: Rejected | Unavailable, verdict: Verdict | None = None) -> JsonResponse:
+    """Return the answer that says *refusal*, which may be that of *verdict*."""
+    response = JsonResponse(refusal.body, status=refusal.status, headers=refusal.headers)
+    if verdict is not None and verdict.has_dead_cookie:
+        forget_access_cookie(response, current().settings.cookies)
+    return varied(response, verdict)
 
 
-def varied(response: Response) -> Response:
-    """Tell caches that *response* depends on the header (RFC 9110 section 12.5.5)."""
-    patch_vary_headers(response, ("Authorization",))
+def varied(response: Response, verdict: Verdict | None = None) -> Response:
+    """Tell caches what *response* depends on (RFC 9110 section 12.5.5, RFC 9111 section 3.5)."""
+    patch_vary_headers(response, headers_looked_at())
+    if verdict is not None and verdict.from_cookie and not response.has_header("Cache-Control"):
+        # A shared cache does not see that a cookie is a credential.
+        response["Cache-Control"] = "private"
     return response
+
+
+def headers_looked_at() -> tuple[str, ...]:
+    """Return the names of the headers that a credential may come in."""
+    by_cookie = current().authenticator.access_cookie is not None
+    return ("Authorization", "Cookie") if by_cookie else ("Authorization",)
 
 
 def sign_in(request: HttpRequest, verdict: Verdict) -> None:
@@ -68,10 +81,10 @@ class JWTAuthenticationMiddleware:
 
     Sets ``request.user``, ``request.auser()`` and ``request.auth``. A verified token's
     user replaces the session's, and no CSRF token is asked: no browser sends the
-    header by itself. A refused token makes the user anonymous, and the request is
-    answered before the view, unless the view answers for itself: one marked
-    ``@jwt_exempt`` or a DRF view, whose authentication classes take the verdict from
-    here. Without a bearer token the request goes on as it came.
+    header by itself. (For a token in a cookie it is.) A refused token makes the user
+    anonymous, and the request is answered before the view, unless the view answers for
+    itself: one marked ``@jwt_exempt`` or a DRF view, whose authentication classes take
+    the verdict from here. Without a bearer token the request goes on as it came.
 
     Stands below `AuthenticationMiddleware`, if there is one.
     """
@@ -109,7 +122,7 @@ class JWTAuthenticationMiddleware:
                 request.user, request.auser = AnonymousUser(), _nobody
             return
         sign_in(request, verdict)
-        if verdict.refusal is None:
+        if verdict.refusal is None and not verdict.from_cookie:
             # Now, because CsrfViewMiddleware may stand above and judges before us.
             request._dont_enforce_csrf_checks = True
 
@@ -125,7 +138,7 @@ class JWTAuthenticationMiddleware:
         if _answers_for_itself(request, view):
             return None
         if verdict.refusal is not None:
-            return refused(verdict.refusal)
+            return refused(verdict.refusal, verdict)
         verdict.on_late_refusal = raise_late
         return None
 
@@ -138,7 +151,7 @@ class JWTAuthenticationMiddleware:
             return None
         # Whoever answers an error, and looks at the user, has nobody to raise to.
         verdict.on_late_refusal = stand_in
-        return None if verdict.refusal is None else refused(verdict.refusal)
+        return None if verdict.refusal is None else refused(verdict.refusal, verdict)
 
     def _leave(
         self, request: HttpRequest, verdict: Verdict | None, response: HttpResponseBase
@@ -147,14 +160,14 @@ class JWTAuthenticationMiddleware:
             return varied(response)
         verdict.on_late_refusal = stand_in
         if verdict.refusal is None:
-            return varied(response)
+            return varied(response, verdict)
         view = _view(request)
         if view is None or _answers_for_itself(request, view):
-            return varied(response)
+            return varied(response, verdict)
         # Said here as well: a middleware above may have been asked before us (a CSRF
         # failure, a redirect to a login page), one below may have answered from a cache,
         # and a lazy user may have been refused in the view or in a middleware around it.
-        return refused(verdict.refusal)
+        return refused(verdict.refusal, verdict)
 
 
 async def _nobody() -> AnonymousUser:

@@ -107,6 +107,7 @@ def _build() -> Runtime:
             accounts=accounts,
             revocations=revocations,
             accepts_own=settings.accepts_own,
+            access_cookie=None if settings.cookies is None else settings.cookies.access,
             issuers={
                 issuer: _trusted_issuer(one, settings)
                 for issuer, one in settings.trusted_issuers.items()

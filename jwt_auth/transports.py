@@ -1,15 +1,21 @@
-"""How a credential travels: the ``Authorization`` header in, and who sent it."""
+"""How a credential travels: header and cookies in, cookies out; and who sent it."""
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from typing import Any
 
+from django.http import HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
 from rest_framework.settings import api_settings
 
-from jwt_auth.errors import InvalidRequest, TokenNotValid
+from jwt_auth.conf import CookieSettings
+from jwt_auth.errors import CookieTooLong, CSRFFailed, InvalidRequest, TokenNotValid
 from jwt_auth.tokens.jws import MAX_LENGTH
+
+logger = logging.getLogger("jwt_auth")
 
 # RFC 9110 section 11.1: the scheme is a token, compared without regard to case.
 # Leading white space is looked through only to refuse it: nothing is stripped.
@@ -19,11 +25,120 @@ _CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE | re
 # RFC 9110 section 5.3: several fields of one name arrive joined by commas.
 _ANOTHER_BEARER = re.compile(r",\s*bearer\s", re.IGNORECASE | re.ASCII)
 _ROOM_FOR_SCHEME = len("Bearer ")
+# RFC 6265bis section 5.6: of name and value, together.
+MAX_COOKIE = 4096
 
 
 def authorization(request: Any) -> str:
     """Return the ``Authorization`` header of *request*, empty without one."""
     return str(request.META.get("HTTP_AUTHORIZATION", ""))
+
+
+def cookie_token(request: Any, name: str) -> str | None:
+    """Return the token in the cookie *name*, or `None` without one. Its form is not looked at.
+
+    Raises:
+        TokenNotValid: there are several of that name. Another host of the domain may have
+            set one of them, and nothing tells which.
+    """
+    value: str | None = request.COOKIES.get(name)
+    if value is None:
+        return None
+    pairs = request.META.get("HTTP_COOKIE", "").split(";")
+    if sum(pair.partition("=")[0].strip() == name for pair in pairs) > 1:
+        raise TokenNotValid("several cookies of one name")
+    return value
+
+
+def set_cookie(
+    response: Any, name: str, value: str, max_age: int, path: str, cookies: CookieSettings
+) -> None:
+    """Have the browser keep *value* for *max_age* seconds; 0 has it forget the cookie.
+
+    Raises:
+        CookieTooLong: browsers would drop it without a word.
+    """
+    if len(name) + len(value) > MAX_COOKIE:
+        error = CookieTooLong(name, len(name) + len(value))
+        logger.error("No pair could be handed out: %s.", error)
+        raise error
+    response.set_cookie(
+        name,
+        value,
+        max_age=max_age,
+        path=path,
+        domain=cookies.domain,
+        secure=True,
+        httponly=True,
+        samesite=cookies.samesite,
+    )
+
+
+def forget_access_cookie(response: Any, cookies: CookieSettings | None) -> None:
+    """Have the browser forget the access token, if it is in a cookie."""
+    if cookies is not None and cookies.access is not None:
+        set_cookie(response, cookies.access, "", 0, "/", cookies)
+
+
+class _CSRFCheck(CsrfViewMiddleware):
+    """Django's own check, that returns why instead of answering."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda request: HttpResponse())
+
+    def _reject(self, request: Any, reason: str) -> Any:
+        return reason
+
+    def fails(self, request: Any) -> bool:
+        self.process_request(request)
+        # Against a view that is not exempt, whatever the real one is.
+        view: Any = _unsafe_view
+        return self.process_view(request, view, (), {}) is not None
+
+    def trusts_origin(self, request: Any) -> bool:
+        trusted: bool = self._origin_verified(request)  # type: ignore[attr-defined]
+        return trusted
+
+
+def _unsafe_view(request: Any) -> None:
+    """Stand for a view that wants a CSRF token."""
+
+
+def demand_own_site(request: Any) -> None:
+    """Refuse a *request* that another site has its visitors' browsers send.
+
+    By what browsers say: ``Origin``, which has to be this host or one of
+    ``CSRF_TRUSTED_ORIGINS``; without it ``Sec-Fetch-Site``. Who says neither is no browser.
+
+    Raises:
+        CSRFFailed: it is.
+    """
+    if "HTTP_ORIGIN" in request.META:
+        foreign = not _CSRFCheck().trusts_origin(request)
+    else:
+        foreign = request.META.get("HTTP_SEC_FETCH_SITE") == "cross-site"
+    if foreign:
+        raise CSRFFailed("sent by another site")
+
+
+def demand_csrf_token(request: Any) -> None:
+    """Refuse an unsafe *request* without Django's CSRF token, or from another site.
+
+    A safe one changes nothing (RFC 9110 section 9.2.1) and passes.
+
+    Raises:
+        CSRFFailed: it has none.
+    """
+    if request.method in {"GET", "HEAD", "OPTIONS", "TRACE"}:
+        return
+    demand_own_site(request)
+    if _CSRFCheck().fails(request):
+        raise CSRFFailed("no CSRF token, or another one")
+
+
+def give_csrf_token(request: Any, response: Any) -> None:
+    """Have *response* set the CSRF cookie, if the token was asked for on the way."""
+    _CSRFCheck().process_response(request, response)
 
 
 def bearer_token(request: Any) -> str | None:

@@ -7,51 +7,41 @@ cookie.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
-from django.core.exceptions import SuspiciousOperation
-from django.db import connections, transaction
-from django.http import Http404, HttpResponse, UnreadablePostError
-from django.http.multipartparser import MultiPartParserError
+from django.http import Http404, HttpResponse
 from django.urls import reverse
 from django.utils.cache import get_conditional_response
 from django.utils.decorators import method_decorator
 from django.utils.http import quote_etag
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from rest_framework.exceptions import (
-    APIException,
-    NotAuthenticated,
-    NotFound,
-    ParseError,
-    UnsupportedMediaType,
     ValidationError,
 )
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import JSONParser
-from rest_framework.permissions import AllowAny, BasePermission
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
-from rest_framework.views import APIView
 
 from jwt_auth import errors, sessions
-from jwt_auth.authentication import JWTAuthentication, translated
-from jwt_auth.authenticator import kept
+from jwt_auth.endpoints import (
+    Endpoint,
+    OwnAuthentication,
+    SessionEndpoint,
+    SignedIn,
+    refresh_refused,
+)
 from jwt_auth.models import LoginSession, database_answers
 from jwt_auth.runtime import current
 from jwt_auth.serializers import NAME_LENGTH, LoginSerializer
 from jwt_auth.throttling import count_refresh, login_tries
-from jwt_auth.tokens.claims import Claims, VerifiedClaims
+from jwt_auth.tokens.claims import VerifiedClaims
 from jwt_auth.transports import bearer_token
 
 # Much shorter than the time for which an old key goes on verifying.
@@ -62,107 +52,8 @@ _ORIGIN = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?", re.IGNORECASE | re.AS
 _MISSING = {"refresh_token": ["This field is required."]}
 
 
-class _StrictJSONParser(JSONParser):
-    """Takes JSON in UTF-8 alone (RFC 8259 section 8.1), nested as deep as Python likes."""
-
-    strict = True
-
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        # The request's charset may name any codec of Python's, text or not. Django
-        # leaves out what Python does not know.
-        charset = parser_context["request"].encoding
-        if charset is not None and codecs.lookup(charset).name not in {"utf-8", "ascii"}:
-            raise ParseError("JSON is encoded in UTF-8.")
-        context = {**parser_context, "encoding": "utf-8"}
-        try:
-            return super().parse(stream, media_type, context)
-        except (ParseError, RecursionError):
-            # A fixed text: the parser's own quotes the body.
-            raise ParseError("The body is not valid JSON.") from None
-
-
-class _AlwaysJSON(BaseContentNegotiation):
-    """Answers in JSON whatever ``Accept`` says: there is nothing else to choose."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        content_type = (request.content_type or "").partition(";")[0].strip().lower()
-        return next((one for one in parsers if one.media_type == content_type), None)
-
-    def select_renderer(
-        self, request: Request, renderers: Any, format_suffix: str | None = None
-    ) -> Any:
-        return renderers[0], renderers[0].media_type
-
-
-class _View(APIView):
-    """What all views here have in common."""
-
-    authentication_classes: Any = ()
-    permission_classes: Any = (AllowAny,)
-    throttle_classes: Any = ()
-    parser_classes: Any = (_StrictJSONParser,)
-    renderer_classes: Any = (JSONRenderer,)
-    content_negotiation_class = _AlwaysJSON
-    versioning_class = None
-    cache_control: ClassVar[str] = "no-store"
-
-    @classmethod
-    def as_view(cls, **initkwargs: Any) -> Any:
-        view = super().as_view(**initkwargs)
-        # A refusal that ends a session must outlast the refusal, and a refresh is
-        # never to be undone after its answer was made.
-        for alias in connections:
-            view = transaction.non_atomic_requests(using=alias)(view)
-        return view
-
-    def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
-        """Answer 204; ``Allow`` says the methods."""
-        return Response(status=204)
-
-    def get_exception_handler(self) -> Callable[[Exception, Any], Response | None]:
-        return _answer
-
-    def finalize_response(
-        self, request: Request, response: Response, *args: Any, **kwargs: Any
-    ) -> Response:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        is_good = response.status_code in {200, 304}
-        response["Cache-Control"] = self.cache_control if is_good else "no-store"
-        return response
-
-
-class _SessionView(_View):
-    """A view that is not there when the project has no login sessions."""
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if not current().settings.sessions_on:
-            raise Http404
-        super().initial(request, *args, **kwargs)
-
-
-class _OwnAuthentication(JWTAuthentication):
-    """Takes own tokens only, and knows the user's key whatever other views make of one."""
-
-    LOAD_USER = "lazy"
-
-    def authenticate(self, request: Request) -> tuple[Any, VerifiedClaims | None] | None:
-        found = super().authenticate(request)
-        verdict = kept(request._request)
-        if verdict is not None and verdict.is_foreign:
-            # Another issuer's users have no sessions here.
-            raise translated(errors.TokenNotValid("another issuer's"), request)
-        return found
-
-
-class _SignedIn(BasePermission):
-    """The request has our access token; a CORS preflight never has one."""
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        return request.method == "OPTIONS" or isinstance(request.auth, Claims)
-
-
 @method_decorator(sensitive_post_parameters(), name="dispatch")
-class LoginView(_View):
+class LoginView(Endpoint):
     """``POST``: trade user name and password for a pair.
 
     To change what is asked, set `serializer_class`; to change what is answered,
@@ -191,14 +82,18 @@ class LoginView(_View):
             device=serializer.validated_data.get("device", ""),
             amr=("pwd",),
         )
-        return Response(self.response_data(pair, user))
+        return self.answer(pair, self.response_data(pair, user))
+
+    def answer(self, pair: sessions.TokenPair, data: Mapping[str, Any]) -> Response:
+        """Return the response with the body *data*."""
+        return Response(data)
 
     def response_data(self, pair: sessions.TokenPair, user: Any) -> Mapping[str, Any]:
         """Return the body to answer with."""
         return pair.body()
 
 
-class RefreshView(_SessionView):
+class RefreshView(SessionEndpoint):
     """``POST``: trade a refresh token for a new pair."""
 
     @method_decorator(sensitive_variables())
@@ -213,13 +108,11 @@ class RefreshView(_SessionView):
         except errors.Throttled:
             raise
         except errors.Rejected as rejected:
-            # The challenge says nothing of the token in the body (RFC 6750 section 3).
-            headers = {"WWW-Authenticate": errors.BARE_CHALLENGE}
-            return Response(rejected.body, rejected.status, headers=headers)
+            return refresh_refused(rejected)
         return Response(pair.body())
 
 
-class LogoutView(_SessionView):
+class LogoutView(SessionEndpoint):
     """``POST``: end the session of a refresh token, or of the bearer access token."""
 
     @method_decorator(sensitive_variables())
@@ -231,7 +124,7 @@ class LogoutView(_SessionView):
         except (errors.RefreshNotValid, errors.TokenNotValid):
             # RFC 7009 section 2.2: an invalid token is as good as ended.
             return Response(status=204)
-        self._end(session_id, request)
+        self.end_session(session_id, request)
         return Response(status=204)
 
     def _session_id(self, request: Request, raw: str | None) -> UUID | None:
@@ -242,7 +135,8 @@ class LogoutView(_SessionView):
             raise ValidationError(_MISSING)
         return current().authenticator.unsafe_verify_expired(raw).session_id
 
-    def _end(self, session_id: UUID | None, request: Request) -> None:
+    def end_session(self, session_id: UUID | None, request: Request) -> None:
+        """End the session, and say so if it was live."""
         with database_answers():
             sessions_with_user = LoginSession.objects.on_primary().select_related("user")
             session = sessions_with_user.named(session_id).first()
@@ -251,11 +145,11 @@ class LogoutView(_SessionView):
             user_logged_out.send(sender=user.__class__, request=request._request, user=user)
 
 
-class SessionListView(_SessionView):
+class SessionListView(SessionEndpoint):
     """``GET``: the caller's live sessions. ``DELETE``: end them."""
 
-    authentication_classes: Any = (_OwnAuthentication,)
-    permission_classes: Any = (_SignedIn,)
+    authentication_classes: Any = (OwnAuthentication,)
+    permission_classes: Any = (SignedIn,)
 
     def get(self, request: Request) -> Response:
         """Answer 200 with a plain list, newest first."""
@@ -298,11 +192,11 @@ class SessionListView(_SessionView):
         return Response(status=204)
 
 
-class SessionDetailView(_SessionView):
+class SessionDetailView(SessionEndpoint):
     """``DELETE``: end one of the caller's sessions."""
 
-    authentication_classes: Any = (_OwnAuthentication,)
-    permission_classes: Any = (_SignedIn,)
+    authentication_classes: Any = (OwnAuthentication,)
+    permission_classes: Any = (SignedIn,)
 
     def delete(self, request: Request, id: str) -> Response:  # noqa: A002
         """Answer 204, or 404 for what is not one of the caller's sessions."""
@@ -318,7 +212,7 @@ class SessionDetailView(_SessionView):
         return Response(status=204)
 
 
-class _PublishedView(_View):
+class _Published(Endpoint):
     """A document that anybody may read and keep, with an ``ETag`` (RFC 9110 section 8.8.3)."""
 
     cache_control = f"public, max-age={KEYS_MAX_AGE}"
@@ -331,7 +225,7 @@ class _PublishedView(_View):
         return get_conditional_response(request._request, etag=etag, response=response)
 
 
-class JWKSView(_PublishedView):
+class JWKSView(_Published):
     """``GET``: the public keys that verify our access tokens (RFC 7517 section 5)."""
 
     def get(self, request: Request) -> Any:
@@ -339,7 +233,7 @@ class JWKSView(_PublishedView):
         return self.publish(request, current().settings.ring.public_jwks())
 
 
-class MetadataView(_PublishedView):
+class MetadataView(_Published):
     """``GET``: where an issuer's keys are (RFC 8414 section 3).
 
     There to lead verifiers to the keys. No grant and no response type is offered:
@@ -363,7 +257,7 @@ class MetadataView(_PublishedView):
         )
 
 
-class RevokedView(_View):
+class RevokedView(Endpoint):
     """``GET``: the sessions that were ended lately, as a signed list for other services."""
 
     # As old as the list itself may be by default.
@@ -393,7 +287,7 @@ def _is_origin(issuer: str) -> bool:
 
 
 def _claims(request: Request) -> VerifiedClaims:
-    """Return the claims of a request that `_SignedIn` has let through."""
+    """Return the claims of a request that `SignedIn` has let through."""
     claims: Any = request.auth
     return VerifiedClaims(claims)
 
@@ -438,31 +332,3 @@ def _is_empty_form(request: Request) -> bool:
     if not (request.content_type or "").startswith("multipart/form-data"):
         return False
     return not request._request.POST and not request._request.FILES
-
-
-def _answer(error: Exception, context: Any) -> Response | None:
-    """Answer an exception of these views: the `get_exception_handler` of all of them.
-
-    Unlike DRF's own it leaves transactions alone: these views are in none.
-    """
-    if isinstance(error, NotAuthenticated):
-        error = errors.NotAuthenticated()
-    if isinstance(error, errors.Rejected | errors.Unavailable):
-        return Response(error.body, error.status, headers=error.headers)
-    if isinstance(error, Http404):
-        error = NotFound()
-    elif isinstance(error, UnsupportedMediaType):
-        # DRF's own text would repeat the header.
-        error = UnsupportedMediaType("", detail="The body has to be application/json.")
-    elif isinstance(error, SuspiciousOperation | MultiPartParserError | UnreadablePostError):
-        # Too big, too many fields, cut off: Django would answer in HTML.
-        error = ParseError("The body cannot be read.")
-    if not isinstance(error, APIException):
-        return None
-    body = error.detail if isinstance(error.detail, dict) else {"detail": error.detail}
-    headers = {}
-    if challenge := getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = challenge
-    if wait := getattr(error, "wait", None):
-        headers["Retry-After"] = str(math.ceil(wait))
-    return Response(body, error.status_code, headers=headers)

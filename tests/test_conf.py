@@ -165,6 +165,38 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     "no sessions": ({"MAX_SESSIONS_PER_USER": 0}, "E002", "MAX_SESSIONS_PER_USER", "above 0"),
     "true": ({"MAX_SESSIONS_PER_USER": True}, "E002", "MAX_SESSIONS_PER_USER", "above 0"),
     "loading": ({"LOAD_USER": "later"}, "E002", "LOAD_USER", "'lazy'"),
+    "cookies as text": ({"COOKIES": "yes"}, "E002", "COOKIES", "dict"),
+    "cookies switched on": ({"COOKIES": True}, "E002", "COOKIES", "dict"),
+    "a misspelled key of cookies": ({"COOKIES": {"ACESS": "x"}}, "E001", "COOKIES", "ACCESS"),
+    **{
+        f"{name} {value!r}": ({"COOKIES": {name: value}}, "E017", f"COOKIES: {name}", "__Secure-")
+        for name, value in [
+            ("REFRESH", "refresh_token"),
+            ("REFRESH", "__Host-refresh_token"),
+            ("REFRESH", "__Secure-refresh"),
+            ("REFRESH", "__Secure-refresh token"),
+            ("REFRESH", "__Secure-token;x"),
+            ("REFRESH", None),
+            ("REFRESH", 7),
+            ("ACCESS", "access_token"),
+            ("ACCESS", "__Host-access"),
+            ("ACCESS", ""),
+        ]
+    },
+    "a host's own cookie with a domain": (
+        {"COOKIES": {"ACCESS": "__Host-access_token", "DOMAIN": "example.com"}},
+        "E017",
+        "COOKIES: ACCESS",
+        "__Secure-",
+    ),
+    "one name for both": (
+        {"COOKIES": {"ACCESS": "__Secure-token", "REFRESH": "__Secure-token"}},
+        "E017",
+        "one name",
+        "its own",
+    ),
+    "samesite": ({"COOKIES": {"SAMESITE": "lax"}}, "E002", "SAMESITE", "'Lax'"),
+    "a domain that is none": ({"COOKIES": {"DOMAIN": "a b"}}, "E017", "DOMAIN", "example.com"),
     "rates as text": ({"THROTTLE_RATES": "10/min"}, "E002", "THROTTLE_RATES", "dict"),
     "a misspelled rate": (
         {"THROTTLE_RATES": {"logins": "10/min"}},
@@ -263,7 +295,6 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
         f"not yet: {name}": ({name: value}, "E011", name, "Leave")
         for name, value in {
             "TOKEN_CACHE_SIZE": 4096,
-            "COOKIES": {},
         }.items()
     },
 }

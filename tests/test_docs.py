@@ -17,8 +17,9 @@ from django.test import override_settings
 
 import jwt_auth
 from jwt_auth import conf, decorators, errors, permissions, sessions, signals, urls, views
-from jwt_auth.conf import issuers
+from jwt_auth.conf import cookies, issuers
 from jwt_auth.tokens.access import RESERVED
+from jwt_auth.urls import browser as browser_urls
 
 PACKAGE = Path(jwt_auth.__file__).parent
 ROOT = PACKAGE.parent
@@ -85,6 +86,31 @@ def test_the_settings_are_listed() -> None:
 
 def test_the_settings_of_an_issuer_are_listed() -> None:
     assert tuple(names("reference/settings.md", "issuers")) == issuers.NAMES
+
+
+def test_the_settings_of_cookies_are_listed() -> None:
+    assert tuple(names("reference/settings.md", "cookie-settings")) == cookies.NAMES
+    with override_settings(JWT_AUTH={"COOKIES": {}}):
+        settings = conf.load_settings().cookies
+    assert settings is not None
+    for name, default in (
+        (code(row[0])[0], value(code(row[1])[0]))
+        for row in rows("reference/settings.md", "cookie-settings")
+    ):
+        assert getattr(settings, name.lower()) == default
+
+
+def test_the_calls_for_browsers_are_listed() -> None:
+    listed = {
+        (*code(row[0])[0].split(), code(row[1])[0])
+        for row in rows("reference/http.md", "browser-calls")
+    }
+    assert listed == {
+        (method.upper(), str(one.pattern).replace("str:", ""), one.name)
+        for one in browser_urls.urlpatterns
+        for method in ("get", "post", "put", "patch", "delete")
+        if hasattr(one.callback.cls, method)  # type: ignore[attr-defined]
+    }
 
 
 def names_off() -> list[str]:

@@ -15,6 +15,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 
+from jwt_auth.conf.cookies import CookieSettings, read_cookies
 from jwt_auth.conf.issuers import IssuerSettings, read_trusted_issuers
 from jwt_auth.conf.keys import derive_keys, has_secret_key, read_encryption, read_ring
 from jwt_auth.conf.rates import Rate, read_rates
@@ -24,6 +25,7 @@ from jwt_auth.tokens.keys import KeyRing
 
 __all__ = [
     "NAMES",
+    "CookieSettings",
     "IssuerSettings",
     "Problem",
     "Rate",
@@ -62,7 +64,6 @@ NAMES = (
 # What belongs to a later release: each setting with the only values it takes now.
 _OFF: dict[str, Sequence[Any]] = {
     "TOKEN_CACHE_SIZE": [0],
-    "COOKIES": [None],
 }
 
 LOAD_USER_MODES = ("lazy", "eager", "never")
@@ -93,6 +94,7 @@ class Settings:
     revocation_max_age: timedelta
     trusted_issuers: Mapping[str, IssuerSettings]
     throttle_rates: Mapping[str, Rate]
+    cookies: CookieSettings | None
 
     # Whether there are tokens of our own. A service that only verifies others', and was
     # given no key, believes nothing that is signed by a key derived from its SECRET_KEY.
@@ -188,6 +190,7 @@ class _Reader(Report):
             "revocation_interval": revocation_interval,
             "revocation_max_age": self._revocation_max_age(revocation_interval),
             "throttle_rates": read_rates(self),
+            "cookies": read_cookies(self),
             "trusted_issuers": read_trusted_issuers(self, issuer),
         }
         values["accepts_own"] = (

@@ -1,0 +1,204 @@
+"""The HTTP skin for browsers: the same calls, with tokens in cookies that no script reads.
+
+The refresh token is in a cookie with a path of its own and never in a body. Whatever is
+done by a cookie needs Django's CSRF token as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404
+from django.middleware.csrf import get_token, rotate_token
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_variables
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from jwt_auth import errors, sessions
+from jwt_auth.conf import CookieSettings
+from jwt_auth.endpoints import Endpoint, OwnAuthentication, SessionEndpoint, refresh_refused
+from jwt_auth.runtime import current
+from jwt_auth.throttling import count_refresh
+from jwt_auth.transports import (
+    bearer_token,
+    cookie_token,
+    demand_csrf_token,
+    demand_own_site,
+    forget_access_cookie,
+    give_csrf_token,
+    set_cookie,
+)
+from jwt_auth.views import LoginView, LogoutView, SessionDetailView, SessionListView
+
+
+class _BrowserEndpoint(Endpoint):
+    """A view that is not there unless ``COOKIES`` are on."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if current().settings.cookies is None:
+            raise Http404
+        super().initial(request, *args, **kwargs)
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        give_csrf_token(request._request, response)
+        return response
+
+    @property
+    def cookies(self) -> CookieSettings:
+        """The names and attributes of the cookies."""
+        cookies = current().settings.cookies
+        assert cookies is not None  # noqa: S101
+        return cookies
+
+    @property
+    def cookie_path(self) -> str:
+        """Where the refresh cookie is sent: to these views and nowhere else."""
+        match = self.request._request.resolver_match
+        assert match is not None  # noqa: S101
+        return reverse(f"{match.namespace}:csrf").removesuffix("csrf/")
+
+    def handed_out(self, pair: sessions.TokenPair, data: Mapping[str, Any]) -> Response:
+        """Answer with the body *data*, less the tokens that go into cookies.
+
+        Raises:
+            CookieTooLong: one of them does not fit.
+        """
+        cookies = self.cookies
+        body = {name: value for name, value in data.items() if name != "refresh_token"}
+        if cookies.access is not None:
+            body.pop("access_token", None)
+        body["csrf_token"] = get_token(self.request._request)
+        response = Response(body)
+        if cookies.access is not None:
+            set_cookie(response, cookies.access, pair.access_token, pair.expires_in, "/", cookies)
+        if pair.refresh_token is not None and pair.refresh_expires_in is not None:
+            life = pair.refresh_expires_in
+            set_cookie(
+                response, cookies.refresh, pair.refresh_token, life, self.cookie_path, cookies
+            )
+        return response
+
+    def forgetting(self, response: Response) -> Response:
+        """Have the browser forget both tokens."""
+        forget_access_cookie(response, self.cookies)
+        set_cookie(response, self.cookies.refresh, "", 0, self.cookie_path, self.cookies)
+        return response
+
+    def refresh_cookie(self, request: Request) -> str | None:
+        """Return the refresh token that the browser has sent, from this site.
+
+        Raises:
+            CSRFFailed: another site had it sent.
+            RefreshNotValid: there are several of that name.
+        """
+        name, django_request = self.cookies.refresh, request._request
+        if name not in django_request.COOKIES:
+            return None
+        demand_csrf_token(django_request)
+        try:
+            return cookie_token(django_request, name)
+        except errors.TokenNotValid as error:
+            raise errors.RefreshNotValid(str(error)) from None
+
+
+class BrowserCSRFView(_BrowserEndpoint):
+    """``GET``: the CSRF token that unsafe calls send as ``X-CSRFToken``."""
+
+    def get(self, request: Request) -> Response:
+        """Answer 200, and set Django's CSRF cookie."""
+        return Response({"csrf_token": get_token(request._request)})
+
+
+class BrowserLoginView(_BrowserEndpoint, LoginView):
+    """``POST``: sign in; the tokens go into cookies."""
+
+    @method_decorator(sensitive_variables())
+    def post(self, request: Request) -> Response:
+        """Answer 200, 400 with field errors, 401, or 403 if another site had it sent."""
+        # A visitor of another site would be signed in as somebody else.
+        demand_own_site(request._request)
+        return super().post(request)
+
+    def answer(self, pair: sessions.TokenPair, data: Mapping[str, Any]) -> Response:
+        """Put the tokens into cookies; the CSRF token is a new one."""
+        rotate_token(self.request._request)
+        try:
+            return self.handed_out(pair, data)
+        except errors.CookieTooLong:
+            if pair.session_id is not None:
+                # Nobody holds it.
+                sessions.end(pair.session_id, sessions.LOGOUT, self.request._request)
+            raise
+
+
+class BrowserRefreshView(_BrowserEndpoint, SessionEndpoint):
+    """``POST``: trade the refresh cookie for new tokens."""
+
+    @method_decorator(sensitive_variables())
+    def post(self, request: Request) -> Response:
+        """Answer 200, 401, or 403 without the CSRF token."""
+        try:
+            raw = self.refresh_cookie(request)
+            if raw is None:
+                raise errors.NotAuthenticated("no refresh cookie")
+            count_refresh(current().refresh_tokens.read(raw).session_id)
+            pair = sessions.refresh(raw, request._request)
+        except (errors.CSRFFailed, errors.Throttled):
+            raise
+        except errors.Rejected as rejected:
+            return self.forgetting(refresh_refused(rejected))
+        return self.handed_out(pair, pair.body())
+
+
+class BrowserLogoutView(_BrowserEndpoint, LogoutView):
+    """``POST``: end the session of the cookies, or of a bearer token, and delete them."""
+
+    @method_decorator(sensitive_variables())
+    def post(self, request: Request) -> Response:
+        """Answer 204, whatever the cookies are worth; 403 without the CSRF token."""
+        try:
+            session_id = self._session_of(request)
+        except (errors.RefreshNotValid, errors.TokenNotValid):
+            # RFC 7009 section 2.2: an invalid token is as good as ended.
+            session_id = None
+        self.end_session(session_id, request)
+        return self.forgetting(Response(status=204))
+
+    def _session_of(self, request: Request) -> UUID | None:
+        runtime, django_request = current(), request._request
+        raw = self.refresh_cookie(request)
+        if raw is not None:
+            return runtime.refresh_tokens.read(raw).session_id
+        raw = bearer_token(django_request)
+        access = self.cookies.access
+        if raw is None and access is not None and access in django_request.COOKIES:
+            demand_csrf_token(django_request)
+            raw = cookie_token(django_request, access)
+        if raw is None:
+            return None
+        return runtime.authenticator.unsafe_verify_expired(raw).session_id
+
+
+class _ByCookie(OwnAuthentication):
+    """Takes own tokens only, of the header or of the cookie."""
+
+    BY_COOKIE = True
+
+
+class BrowserSessionListView(_BrowserEndpoint, SessionListView):
+    """``GET``: the caller's live sessions. ``DELETE``: end them."""
+
+    authentication_classes: Any = (_ByCookie,)
+
+
+class BrowserSessionDetailView(_BrowserEndpoint, SessionDetailView):
+    """``DELETE``: end one of the caller's sessions."""
+
+    authentication_classes: Any = (_ByCookie,)

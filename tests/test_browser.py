@@ -1,0 +1,523 @@
+"""Rows 119 to 131: cookies for browsers."""
+
+from __future__ import annotations
+
+from http.cookies import Morsel
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
+from django.http import HttpRequest, JsonResponse
+from django.test import AsyncClient
+from django.urls import include, path
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from jwt_auth.decorators import jwt_required
+from jwt_auth.models import LoginSession
+from tests import urls as own_urls
+from tests.conftest import PASSWORD, Clock, JSONClient
+
+pytestmark = pytest.mark.django_db
+
+REFRESH, ACCESS = "__Secure-refresh_token", "__Host-access_token"
+SITE = "https://testserver"
+HERE = "/auth/browser/"
+
+
+class Things(APIView):
+    """A view of the project."""
+
+    def get(self, request: Any) -> Response:
+        """Answer whom it sees."""
+        return Response({"pk": request.user.pk})
+
+    post = get
+
+
+def page(request: HttpRequest) -> JsonResponse:
+    """Answer whom the middleware sees."""
+    return JsonResponse({"pk": request.user.pk})
+
+
+urlpatterns = [
+    *own_urls.urlpatterns,
+    path("auth/browser/", include("jwt_auth.urls.browser")),
+    path("elsewhere/", include("jwt_auth.urls.browser", namespace="second")),
+    path("things/", Things.as_view()),
+    path("page/", page),
+    path("guarded/", jwt_required(page)),
+]
+PLACES = ["/things/", "/page/", "/guarded/"]
+
+
+class Browser(JSONClient):
+    """A browser, as far as cookies and the headers about origins go."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(enforce_csrf_checks=True, **kwargs)
+        self.origin: str | None = SITE
+        self.csrf: str | None = None
+
+    def send(self, method: str, where: str, body: Any = None, **headers: str) -> Any:
+        """Send a request over HTTPS; *headers* replaces what a browser would say."""
+        said = {"Origin": self.origin, "X-CSRFToken": self.csrf, **headers}
+        kwargs: dict[str, Any] = {
+            "headers": {name: value for name, value in said.items() if value is not None},
+            "secure": True,
+        }
+        if body is not None:
+            kwargs |= {"data": body, "content_type": "application/json"}
+        return getattr(self, method)(where, **kwargs)
+
+    def sign_in(self, **headers: str) -> Any:
+        """Sign in, and keep the CSRF token."""
+        answer = self.send(
+            "post", f"{HERE}login/", {"username": "ada", "password": PASSWORD}, **headers
+        )
+        if answer.status_code == 200:
+            self.csrf = answer.json()["csrf_token"]
+        return answer
+
+
+@pytest.fixture(autouse=True)
+def project(settings: Any) -> Any:
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = [
+        *settings.MIDDLEWARE,
+        "jwt_auth.middleware.JWTAuthenticationMiddleware",
+    ]
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": ACCESS}}
+    return settings
+
+
+@pytest.fixture
+def browser() -> Browser:
+    return Browser()
+
+
+def attributes(cookie: Morsel[str]) -> dict[str, Any]:
+    """Return what a cookie is set with, but for value and life."""
+    names = ("path", "domain", "secure", "httponly", "samesite")
+    return {name: cookie[name] for name in names}
+
+
+def test_off_by_default(client: JSONClient, user: User, settings: Any) -> None:
+    settings.JWT_AUTH = {}
+    token = client.login().json()["access_token"]
+    for name in (ACCESS, "access_token"):
+        client.cookies[name] = token
+    assert client.get("/things/").status_code == 401
+    assert client.get("/page/").json() == {"pk": None}
+    for method, place in [
+        ("get", "csrf/"),
+        ("post", "login/"),
+        ("post", "refresh/"),
+        ("post", "logout/"),
+        ("get", "sessions/"),
+    ]:
+        assert client.call(method, HERE + place, {}).status_code == 404
+
+
+def test_a_login_sets_cookies(browser: Browser, user: User, clock: Clock) -> None:
+    answer = browser.sign_in()
+    assert answer.status_code == 200
+    assert sorted(answer.json()) == ["csrf_token", "expires_in", "refresh_expires_in", "token_type"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    refresh, access = answer.cookies[REFRESH], answer.cookies[ACCESS]
+    common = {"domain": "", "secure": True, "httponly": True, "samesite": "Lax"}
+    assert attributes(refresh) == {"path": HERE, **common}
+    assert attributes(access) == {"path": "/", **common}
+    assert (refresh["max-age"], access["max-age"]) == (1_209_600, 300)
+    assert refresh.value.startswith("jwtr_")
+    assert access.value.count(".") == 2
+    for token in (refresh.value, access.value):
+        assert token not in answer.text
+
+
+def test_the_access_token_may_stay_in_the_body(browser: Browser, user: User, settings: Any) -> None:
+    settings.JWT_AUTH = {"COOKIES": {}}
+    answer = browser.sign_in()
+    assert set(answer.cookies) == {REFRESH, "csrftoken"}
+    token = answer.json()["access_token"]
+    assert browser.call("get", "/things/", token=token).status_code == 200
+    answer = browser.send("post", f"{HERE}refresh/")
+    assert answer.json()["access_token"] != token
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_cookie_signs_in(browser: Browser, user: User, place: str) -> None:
+    browser.sign_in()
+    answer = browser.send("get", place)
+    assert answer.json() == {"pk": user.pk}
+    assert {"Authorization", "Cookie"} <= {
+        name.strip() for name in answer.headers["Vary"].split(",")
+    }
+    assert answer.headers["Cache-Control"] == "private"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_and_under_asgi(browser: Browser, user: User, place: str) -> None:
+    token = browser.sign_in().cookies[ACCESS].value
+    client = AsyncClient()
+    client.cookies[ACCESS] = token
+    assert async_to_sync(client.get)(place).json() == {"pk": user.pk}
+
+
+UNSAFE: dict[str, tuple[dict[str, Any], bool]] = {
+    "as it is": ({}, True),
+    "no token": ({"X-CSRFToken": None}, False),
+    "another token": ({"X-CSRFToken": "a" * 64}, False),
+    "a malformed token": ({"X-CSRFToken": "x"}, False),
+    "another site": ({"Origin": "https://evil.example"}, False),
+    "a sandboxed frame": ({"Origin": "null"}, False),
+    "http": ({"Origin": "http://testserver"}, False),
+    "no origin, and no referer": ({"Origin": None}, False),
+    "a referer": ({"Origin": None, "Referer": f"{SITE}/page/"}, True),
+    "another site's referer": ({"Origin": None, "Referer": "https://evil.example/"}, False),
+    "cross-site": (
+        {"Origin": None, "Referer": f"{SITE}/page/", "Sec-Fetch-Site": "cross-site"},
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("headers", "passes"), UNSAFE.values(), ids=UNSAFE)
+@pytest.mark.parametrize("place", PLACES)
+def test_unsafe_methods_need_the_csrf_token(
+    browser: Browser, user: User, place: str, headers: dict[str, str], passes: bool
+) -> None:
+    browser.sign_in()
+    answer = browser.send("post", place, **headers)
+    if passes:
+        assert (answer.status_code, answer.json()) == (200, {"pk": user.pk})
+        return
+    assert answer.status_code == 403
+    assert answer.json()["code"] == "csrf_failed"
+    assert "WWW-Authenticate" not in answer.headers
+    # The cookie stays: nothing is wrong with it.
+    assert ACCESS not in answer.cookies
+
+
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [
+        ("post", "refresh/"),
+        ("post", "logout/"),
+        ("delete", "sessions/?keep=none"),
+        ("delete", "sessions/{sid}/"),
+    ],
+)
+@pytest.mark.parametrize(
+    "headers",
+    [one for one, passes in UNSAFE.values() if not passes],
+    ids=[name for name, (_, passes) in UNSAFE.items() if not passes],
+)
+def test_our_own_calls_too(
+    browser: Browser, user: User, method: str, place: str, headers: dict[str, str]
+) -> None:
+    browser.sign_in()
+    row = LoginSession.objects.get()
+    answer = browser.send(method, HERE + place.format(sid=row.pk), **headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "csrf_failed")
+    assert not {ACCESS, REFRESH} & set(answer.cookies)
+    after = LoginSession.objects.get()
+    assert (after.revoked_at, after.generation) == (None, 0)
+
+
+HEADERS, COOKIES, METHODS = ["good", "bad"], ["good", "bad"], ["get", "post"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("cookie", COOKIES)
+@pytest.mark.parametrize("header", HEADERS)
+def test_the_header_wins(
+    browser: Browser,
+    user: User,
+    make_user: Any,
+    header: str,
+    cookie: str,
+    method: str,
+    place: str,
+) -> None:
+    make_user("eve")
+    token = browser.login("eve").json()["access_token"] if header == "good" else "x.y.z"
+    browser.sign_in()
+    if cookie == "bad":
+        browser.cookies[ACCESS] = "x.y.z"
+    browser.csrf = None
+    answer = browser.send(method, place, Authorization=f"Bearer {token}")
+    if header == "good":
+        # Who can set the header needs no CSRF token.
+        assert (answer.status_code, answer.json()["pk"]) == (200, user.pk + 1)
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
+        # What is in the cookie was not looked at.
+        assert ACCESS not in answer.cookies
+
+
+JUNK = ["x", "x.y.z", "", "a" * 9000, "=", "%00", '\\"x\\"', "jwtr_AAAA"]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
+@pytest.mark.parametrize("place", PLACES)
+def test_junk_is_refused_and_deleted(browser: Browser, user: User, place: str, junk: str) -> None:
+    set_to = browser.sign_in().cookies[ACCESS]
+    browser.cookies[ACCESS] = junk
+    answer = browser.send("get", place)
+    assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
+    deleted = cookie_of(answer, ACCESS)
+    assert attributes(deleted) == attributes(set_to)
+    assert (deleted.value, deleted["max-age"]) == ("", "0")
+
+
+def cookie_of(answer: Any, name: str) -> Morsel[str]:
+    """Return a cookie of the answer, as it goes over the wire."""
+    from http.cookies import SimpleCookie
+
+    lines = [value for header, value in answer.headers.items() if header == "Set-Cookie"]
+    lines += [one.OutputString() for one in answer.cookies.values()]
+    for line in lines:
+        found: SimpleCookie = SimpleCookie(line)
+        if name in found:
+            return found[name]
+    raise AssertionError(f"no {name} in {lines}")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_two_cookies_of_one_name(browser: Browser, user: User, place: str) -> None:
+    token = browser.sign_in().cookies[ACCESS].value
+    for header in (f"{ACCESS}={token}; {ACCESS}=x", f"{ACCESS}=x; a=b;{ACCESS}={token}"):
+        answer = JSONClient().get(place, HTTP_COOKIE=header, secure=True)
+        assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
+
+
+def test_two_refresh_cookies(browser: Browser, user: User) -> None:
+    answer = browser.sign_in()
+    raw, csrf = answer.cookies[REFRESH].value, answer.cookies["csrftoken"].value
+    header = f"csrftoken={csrf}; {REFRESH}={raw}; {REFRESH}=x"
+    for call, status in (("refresh", 401), ("logout", 204)):
+        answer = JSONClient(enforce_csrf_checks=True).post(
+            f"{HERE}{call}/",
+            HTTP_COOKIE=header,
+            HTTP_ORIGIN=SITE,
+            HTTP_X_CSRFTOKEN=browser.csrf,
+            secure=True,
+        )
+        assert answer.status_code == status
+    assert LoginSession.objects.get().revoked_at is None
+
+
+def test_a_refresh(browser: Browser, user: User) -> None:
+    first = browser.sign_in()
+    answer = browser.send("post", f"{HERE}refresh/")
+    assert answer.status_code == 200
+    assert sorted(answer.json()) == ["csrf_token", "expires_in", "refresh_expires_in", "token_type"]
+    assert answer.cookies[REFRESH].value != first.cookies[REFRESH].value
+    assert answer.cookies[ACCESS].value != first.cookies[ACCESS].value
+    assert attributes(answer.cookies[REFRESH]) == attributes(first.cookies[REFRESH])
+    # A body is not read: no script can trade a token that it holds.
+    other = Browser()
+    other.csrf = other.send("get", f"{HERE}csrf/").json()["csrf_token"]
+    body = {"refresh_token": answer.cookies[REFRESH].value}
+    answer = other.send("post", f"{HERE}refresh/", body)
+    assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="api"'
+
+
+def test_a_refused_refresh_deletes_both(browser: Browser, user: User, clock: Clock) -> None:
+    first = browser.sign_in()
+    old = first.cookies[REFRESH].value
+    browser.send("post", f"{HERE}refresh/")
+    clock.move(seconds=121)
+    for code in ("refresh_reused", "session_ended"):
+        browser.cookies[REFRESH] = old
+        answer = browser.send("post", f"{HERE}refresh/")
+        assert (answer.status_code, answer.json()["code"]) == (401, code)
+        for name in (REFRESH, ACCESS):
+            assert attributes(answer.cookies[name]) == attributes(first.cookies[name])
+            assert (answer.cookies[name].value, answer.cookies[name]["max-age"]) == ("", 0)
+
+
+def test_a_logout(browser: Browser, user: User) -> None:
+    first = browser.sign_in()
+    answer = browser.send("post", f"{HERE}logout/")
+    assert (answer.status_code, answer.content) == (204, b"")
+    for name in (REFRESH, ACCESS):
+        assert attributes(answer.cookies[name]) == attributes(first.cookies[name])
+        assert answer.cookies[name]["max-age"] == 0
+    assert LoginSession.objects.get().revoked_reason == "logout"
+    # Once more, with nothing.
+    assert browser.send("post", f"{HERE}logout/").status_code == 204
+
+
+def test_a_logout_by_the_access_cookie_alone(browser: Browser, user: User, clock: Clock) -> None:
+    browser.sign_in()
+    del browser.cookies[REFRESH]
+    # Expired, it says as well which session.
+    clock.move(minutes=10)
+    assert browser.send("post", f"{HERE}logout/").status_code == 204
+    assert LoginSession.objects.get().revoked_reason == "logout"
+
+
+STALE = {"expired": "old", "junk": "x.y.z", "empty": "", "of an ended session": "ended"}
+
+
+@pytest.mark.parametrize("kind", STALE)
+@pytest.mark.parametrize("name", [ACCESS, REFRESH])
+def test_a_stale_cookie_blocks_neither_login_nor_logout(
+    browser: Browser, user: User, clock: Clock, name: str, kind: str
+) -> None:
+    value = browser.sign_in().cookies[name].value
+    if kind == "expired":
+        clock.move(days=15)
+    elif kind == "of an ended session":
+        browser.send("post", f"{HERE}logout/")
+    else:
+        value = STALE[kind]
+    browser.cookies[name] = value
+    assert browser.sign_in().status_code == 200
+    browser.cookies[name] = value
+    assert browser.send("post", f"{HERE}logout/").status_code == 204
+    browser.cookies[name] = value
+    assert browser.send("get", f"{HERE}csrf/").status_code == 200
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "another site": {"Origin": "https://evil.example"},
+    "a subdomain": {"Origin": "https://evil.testserver"},
+    "a frame": {"Origin": "null"},
+    "another port": {"Origin": "https://testserver:8443"},
+    "an old browser": {"Origin": None, "Sec-Fetch-Site": "cross-site"},
+}
+
+
+@pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
+def test_another_site_signs_nobody_in(
+    browser: Browser, user: User, headers: dict[str, str]
+) -> None:
+    answer = browser.sign_in(**headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "csrf_failed")
+    assert LoginSession.objects.count() == 0
+    assert ACCESS not in answer.cookies
+
+
+def test_a_trusted_site_does(browser: Browser, user: User, settings: Any) -> None:
+    settings.CSRF_TRUSTED_ORIGINS = ["https://app.example"]
+    headers = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}
+    assert browser.sign_in(**headers).status_code == 200
+    assert browser.send("post", f"{HERE}refresh/", **headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"]
+)
+def test_a_form_signs_nobody_in(browser: Browser, user: User, content_type: str) -> None:
+    answer = browser.post(
+        f"{HERE}login/",
+        b'{"username": "ada", "password": "x"}',
+        content_type=f"{content_type}; boundary=x",
+        secure=True,
+    )
+    assert answer.status_code == 415
+
+
+def test_the_csrf_token(browser: Browser, user: User) -> None:
+    answer = browser.send("get", f"{HERE}csrf/")
+    token = answer.json()["csrf_token"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "csrftoken" in answer.cookies
+    before = answer.cookies["csrftoken"].value
+    browser.csrf = token
+    browser.sign_in()
+    # A login makes a new one.
+    assert browser.cookies["csrftoken"].value != before
+    browser.csrf = token
+    assert browser.send("post", f"{HERE}refresh/").status_code == 403
+    browser.csrf = browser.send("get", f"{HERE}csrf/").json()["csrf_token"]
+    assert browser.send("post", f"{HERE}refresh/").status_code == 200
+
+
+def test_the_sessions(browser: Browser, user: User) -> None:
+    browser.sign_in()
+    other = Browser()
+    other.sign_in()
+    listed = browser.send("get", f"{HERE}sessions/").json()
+    assert [one["current"] for one in listed] == [False, True]
+    answer = browser.send("delete", f"{HERE}sessions/{listed[0]['id']}/")
+    assert answer.status_code == 204
+    assert other.send("get", "/things/").status_code == 401
+    assert browser.send("delete", f"{HERE}sessions/?keep=none").status_code == 204
+    assert browser.send("get", "/things/").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [("get", "/auth/sessions/"), ("delete", "/auth/sessions/?keep=none")],
+)
+def test_the_other_urls_read_no_cookie(
+    browser: Browser, user: User, method: str, place: str
+) -> None:
+    browser.sign_in()
+    answer = browser.send(method, place)
+    assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+    assert browser.send("post", "/auth/refresh/").status_code == 400
+    assert browser.send("post", "/auth/logout/").status_code == 400
+    answer = browser.send("post", "/auth/login/", {"username": "ada", "password": PASSWORD})
+    assert "refresh_token" in answer.json()
+    assert not answer.cookies
+
+
+def test_the_path_is_that_of_the_include(browser: Browser, user: User) -> None:
+    answer = browser.send("post", "/elsewhere/login/", {"username": "ada", "password": PASSWORD})
+    assert answer.cookies[REFRESH]["path"] == "/elsewhere/"
+
+
+def test_a_cookie_that_browsers_would_drop(
+    browser: Browser, user: User, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": ACCESS}, "CLAIMS": "tests.test_browser.many_claims"}
+    answer = browser.sign_in()
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert f"the cookie {ACCESS} would have" in caplog.text
+    assert LoginSession.objects.get().revoked_at is not None
+    assert ACCESS not in answer.cookies
+    # In the body there is room for it.
+    settings.JWT_AUTH = {"COOKIES": {}, "CLAIMS": "tests.test_browser.many_claims"}
+    assert browser.sign_in().status_code == 200
+
+
+def many_claims(user: Any, request: Any) -> dict[str, str]:
+    """Return more than a cookie holds, and less than a token does."""
+    return {"permissions": "x" * 3500}
+
+
+def test_settings(browser: Browser, user: User, settings: Any) -> None:
+    settings.JWT_AUTH = {
+        "COOKIES": {
+            "ACCESS": "__Secure-my_token",
+            "REFRESH": "__Secure-my_refresh_token",
+            "SAMESITE": "Strict",
+            "DOMAIN": "example.com",
+        }
+    }
+    answer = browser.sign_in()
+    for name in ("__Secure-my_token", "__Secure-my_refresh_token"):
+        found = attributes(answer.cookies[name])
+        assert (found["domain"], found["samesite"]) == ("example.com", "Strict")
+
+
+def test_without_sessions(browser: Browser, user: User, settings: Any) -> None:
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": ACCESS}, "REFRESH_TOKEN_LIFETIME": None}
+    answer = browser.sign_in()
+    assert (ACCESS in answer.cookies, REFRESH in answer.cookies) == (True, False)
+    assert browser.send("get", "/things/").status_code == 200
+    assert browser.send("post", f"{HERE}refresh/").status_code == 404
+
+
+def test_a_preflight_has_no_credential(browser: Browser, user: User) -> None:
+    browser.sign_in()
+    for place in ("refresh/", "logout/", "login/", "sessions/"):
+        assert browser.send("options", HERE + place, Origin="https://x.example").status_code == 204
