@@ -36,11 +36,15 @@ from jwt_auth.views import LoginView, LogoutView, SessionDetailView, SessionList
 
 
 class _BrowserEndpoint(Endpoint):
-    """A view that is not there unless ``COOKIES`` are on."""
+    """A view that is not there unless ``COOKIES`` are on, nor for other sites to post to."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if current().settings.cookies is None:
             raise Http404
+        if request.method == "POST":
+            # Without a cookie too: a visitor of another site would be signed in as
+            # somebody else, or signed out by an answer that deletes cookies.
+            demand_own_site(request._request)
         super().initial(request, *args, **kwargs)
 
     def finalize_response(
@@ -118,13 +122,6 @@ class BrowserCSRFView(_BrowserEndpoint):
 
 class BrowserLoginView(_BrowserEndpoint, LoginView):
     """``POST``: sign in; the tokens go into cookies."""
-
-    @method_decorator(sensitive_variables())
-    def post(self, request: Request) -> Response:
-        """Answer 200, 400 with field errors, 401, or 403 if another site had it sent."""
-        # A visitor of another site would be signed in as somebody else.
-        demand_own_site(request._request)
-        return super().post(request)
 
     def answer(self, pair: sessions.TokenPair, data: Mapping[str, Any]) -> Response:
         """Put the tokens into cookies; the CSRF token is a new one."""

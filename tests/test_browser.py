@@ -404,6 +404,17 @@ def test_another_site_signs_nobody_in(
     assert ACCESS not in answer.cookies
 
 
+@pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("call", ["logout", "refresh"])
+def test_another_site_signs_nobody_out(
+    browser: Browser, user: User, headers: dict[str, str], call: str
+) -> None:
+    # By SameSite the cookies stay at home; an answer could still delete them.
+    answer = browser.send("post", f"{HERE}{call}/", **headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "csrf_failed")
+    assert not answer.cookies
+
+
 def test_a_trusted_site_does(browser: Browser, user: User, settings: Any) -> None:
     settings.CSRF_TRUSTED_ORIGINS = ["https://app.example"]
     headers = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}

@@ -553,7 +553,7 @@ class TestWithCommits:
         before = current()
         pid = os.fork()
         if pid == 0:
-            os._exit(0 if current.cache_info().currsize == 0 else 1)
+            os._exit(0 if current._runtime is None else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert current() is before
 

@@ -114,6 +114,11 @@ class _Reach:
         self.most_bytes = most_bytes
         self._until = until
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self._until
+
     def connect(self, address: tuple[str, int], *args: Any) -> socket.socket:
         """Connect to one of the addresses of a host, as socket.create_connection() does.
 
@@ -186,6 +191,8 @@ class _TLSConnection(_Connection):
 
     def connect(self) -> None:
         super().connect()
+        if self._reach.is_over:
+            raise TimeoutError
         # Who answers has a certificate that this machine trusts (RFC 7517 section 9.1).
         context = ssl.create_default_context()
         tls = context.wrap_socket(

@@ -95,7 +95,7 @@ def target(
         settings.JWT_AUTH = {"SIGNING_KEY": forge.setting}
         return Target(forge, user, client, caplog)
     published = {"keys": [public_jwk(forge.setting, kid=forge.kid)]}
-    monkeypatch.setattr("jwt_auth.tokens.fetching.fetch", lambda url: to_json(published))
+    monkeypatch.setattr("jwt_auth.tokens.fetching.fetch", lambda url, max_size: to_json(published))
     trusted = {
         "JWKS_URL": "https://id.example/jwks.json",
         "AUDIENCE": AUDIENCE,

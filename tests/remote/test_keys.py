@@ -331,7 +331,8 @@ def test_a_provider_that_is_down(
         assert said(unknown) == "unavailable"
         assert said(known) == "good"
     assert trusted.count() == 2
-    assert len([one for one in caplog.records if "could not be fetched" in one.message]) == 1
+    # A thread that a test before has left may still have something to say.
+    assert len([one for one in caplog.records if trusted.url in one.message]) == 1
     for _ in range(3):
         clock.move(hours=7)
         assert said(known) == "good"
