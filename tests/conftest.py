@@ -27,6 +27,9 @@ if os.environ.get("DJANGO_SETTINGS_MODULE") != "tests.settings_verifier":
 # Other ecosystems are installed for these: see tests/interop.
 if os.environ.get("JWT_AUTH_TEST_INTEROP") is None:
     collect_ignore.append("interop")
+# A browser is driven for these: see tests/chromium.
+if os.environ.get("JWT_AUTH_TEST_CHROMIUM") is None:
+    collect_ignore.append("chromium")
 
 # What is slow is measured elsewhere; a loaded machine fails no test.
 hypothesis.settings.register_profile("tests", deadline=None)

@@ -42,6 +42,8 @@ JWT_AUTH = {  # <- jwt_auth; every key has a default. Other services need the fi
     "AUDIENCE": ["notes", "orders"],
     "SIGNING_KEY": SIGNING_KEY,
     "VERIFYING_KEYS": [VERIFYING_KEY],
+    # For the page: both tokens in cookies. Other clients go on with bodies and headers.
+    "COOKIES": {"ACCESS": "__Host-access_token"},
     # Too short for lost answers on phones: only so that the tour need not wait for the
     # default, two minutes, until a replayed refresh token is found out.
     "REFRESH_GRACE": timedelta(seconds=2),

@@ -7,6 +7,7 @@ from notes import pages
 urlpatterns = [
     path("", pages.index, name="index"),
     path("auth/", include("jwt_auth.urls")),  # <- jwt_auth
+    path("auth/browser/", include("jwt_auth.urls.browser")),  # <- jwt_auth, for the page
     path("api/", include("notes.urls")),
     path("titles.txt", pages.titles, name="titles"),
     path("summary/", pages.summary, name="summary"),

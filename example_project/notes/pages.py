@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from jwt_auth.decorators import jwt_required, recent_login_required
+from jwt_auth.decorators import jwt_exempt, jwt_required, recent_login_required
 from notes.models import Note
 
 # Nothing but the page's own files; no inline script or style could run.
@@ -17,9 +18,12 @@ CONTENT_SECURITY_POLICY = (
 
 
 @require_safe
+@jwt_exempt  # with a cookie of a session that has ended, it is a page all the same
 def index(request: HttpRequest) -> HttpResponse:
-    """Show the page to sign in and to call the API."""
-    response = render(request, "notes/index.html")
+    """Show the page to sign in and to call the API, and whom the access cookie names."""
+    name = request.user.get_username() if request.user.is_authenticated else ""
+    browser = reverse("jwt_auth_browser:csrf").removesuffix("csrf/")
+    response = render(request, "notes/index.html", {"name": name, "browser": browser})
     response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return response
 

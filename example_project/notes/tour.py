@@ -194,7 +194,7 @@ def _page(tour: Tour) -> None:
             and answer.text.count("<script") == answer.text.count('<script type="module" src=')
         ),
     )
-    for name in ("page.js", "page.css"):
+    for name in ("page.js", "session.js", "page.css"):
         tour.call("The page's own file.", "GET", f"{settings.STATIC_URL}notes/{name}")
 
 

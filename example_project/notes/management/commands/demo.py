@@ -62,6 +62,7 @@ class Command(BaseCommand):
         """Take the server's kind and the first port to try."""
         parser.add_argument("--port", type=int, default=FIRST_PORT, help="the first port to try")
         parser.add_argument("--asgi", action="store_true", help="serve by uvicorn, as ASGI")
+        parser.add_argument("--skip-tour", action="store_true", help="serve at once")
         parser.add_argument(
             "--exit",
             action="store_true",
@@ -81,15 +82,11 @@ class Command(BaseCommand):
         port = _free_port(options["port"])
         if port != options["port"]:
             self._say(f"Port {options['port']} is taken; this is port {port}.")
-        started = time.monotonic()
-        tour = Tour(HOST, port, self._say)
-        with Services(port, asgi=options["asgi"], quiet=True) as services:
-            surprises = play(tour, lambda tour: tour_of_two.play(tour, services))
-        kind = "ASGI (uvicorn)" if options["asgi"] else "WSGI (runserver)"
-        self._say(f"The tour over {kind} took {time.monotonic() - started:.1f} s.")
-        if options["exit"]:
-            if surprises:
+        if not options["skip_tour"]:
+            surprises = self._play_tour(port, asgi=options["asgi"])
+            if options["exit"] and surprises:
                 raise CommandError("The tour met answers that are not documented.")
+        if options["exit"]:
             return
         try:
             with Services(port, asgi=options["asgi"], quiet=False) as services:
@@ -97,6 +94,15 @@ class Command(BaseCommand):
                 services.wait()
         except KeyboardInterrupt:
             self._say("Stopped.")
+
+    def _play_tour(self, port: int, *, asgi: bool) -> list[str]:
+        started = time.monotonic()
+        tour = Tour(HOST, port, self._say)
+        with Services(port, asgi=asgi, quiet=True) as services:
+            surprises = play(tour, lambda tour: tour_of_two.play(tour, services))
+        kind = "ASGI (uvicorn)" if asgi else "WSGI (runserver)"
+        self._say(f"The tour over {kind} took {time.monotonic() - started:.1f} s.")
+        return surprises
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)

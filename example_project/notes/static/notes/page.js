@@ -1,31 +1,12 @@
-// Signs in and calls the API. The tokens live in this module and nowhere else: no
-// other script can read them, and a reload forgets them.
+// The page: a form, buttons, and the last answer. What a login session is, is in session.js.
 
-let pair = null;
+import * as session from "./session.js";
 
 const answer = document.querySelector("#answer");
 const who = document.querySelector("#who");
 const login = document.querySelector("#login");
 
-async function send(method, path, { body = null, token = null } = {}) {
-  const headers = {};
-  if (body) headers["Content-Type"] = "application/json";
-  if (token) headers.Authorization = `Bearer ${token}`;
-  const response = await fetch(path, {
-    method,
-    headers,
-    body: body && JSON.stringify(body),
-    credentials: "omit",
-  });
-  const text = await response.text();
-  let data = null;
-  try {
-    data = text && JSON.parse(text);
-  } catch {
-    // Not every answer is JSON.
-  }
-  return { response, text, data };
-}
+session.configure(document.body.dataset.browser);
 
 function show(method, path, { response, text, data }) {
   const challenge = response.headers.get("WWW-Authenticate");
@@ -36,55 +17,32 @@ function show(method, path, { response, text, data }) {
     "",
     data ? JSON.stringify(data, null, 2) : text,
   ].join("\n");
-}
-
-function keep(next, name = null) {
-  pair = next;
-  if (name) who.textContent = `${name} is signed in.`;
-  if (!pair) who.textContent = "Nobody is signed in.";
-}
-
-// What a client does, in four lines: 401 with error="invalid_token" and another code
-// than session_ended means refresh once and repeat once.
-async function call(method, path) {
-  let result = await send(method, path, { token: pair?.access_token });
-  const challenge = result.response.headers.get("WWW-Authenticate") ?? "";
-  const worthIt = challenge.includes('error="invalid_token"') && result.data?.code !== "session_ended";
-  if (pair && result.response.status === 401 && worthIt && (await refresh())) {
-    result = await send(method, path, { token: pair.access_token });
-  }
-  show(method, path, result);
-}
-
-const refreshButton = document.querySelector("#refresh");
-
-async function refresh() {
-  const path = refreshButton.dataset.path;
-  const result = await send("POST", path, { body: { refresh_token: pair?.refresh_token ?? "" } });
-  show("POST", path, result);
-  if (result.response.ok) keep(result.data);
-  else if (result.response.status === 401) keep(null);
-  return result.response.ok;
+  const name = session.name();
+  who.textContent = name ? `${name} is signed in.` : "Nobody is signed in.";
 }
 
 login.addEventListener("submit", async (event) => {
   event.preventDefault();
   const fields = new FormData(login);
-  const path = login.getAttribute("action");
-  const body = { username: fields.get("username"), password: fields.get("password"), device: "page" };
-  const result = await send("POST", path, { body });
-  show("POST", path, result);
-  if (result.response.ok) keep(result.data, body.username);
+  const result = await session.signIn(fields.get("username"), fields.get("password"));
+  show("POST", `${document.body.dataset.browser}login/`, result);
   login.elements.password.value = "";
 });
 
 for (const button of document.querySelectorAll("button[data-method]")) {
-  button.addEventListener("click", () => call(button.dataset.method, button.dataset.path));
+  const { method, path } = button.dataset;
+  button.addEventListener("click", async () => show(method, path, await session.call(method, path)));
 }
-refreshButton.addEventListener("click", refresh);
-document.querySelector("#logout").addEventListener("click", async (event) => {
-  const path = event.target.dataset.path;
-  const result = await send("POST", path, { body: { refresh_token: pair?.refresh_token ?? "" } });
-  show("POST", path, result);
-  keep(null);
+document.querySelector("#refresh").addEventListener("click", async (event) => {
+  show("POST", event.target.dataset.path, await session.refresh());
 });
+document.querySelector("#logout").addEventListener("click", async (event) => {
+  show("POST", event.target.dataset.path, await session.signOut());
+});
+
+// The server has said whom the access cookie names. Without one, the refresh cookie may.
+if (session.name() !== null && who.dataset.user === "") {
+  await session.resume();
+}
+if (session.name() !== null) who.textContent = `${session.name()} is signed in.`;
+document.body.dataset.ready = "yes";
