@@ -24,6 +24,9 @@ collect_ignore = [] if os.environ.get("JWT_AUTH_TEST_PROOF") else ["proof"]
 # A service that only verifies has settings of its own: see tests/verifier.
 if os.environ.get("DJANGO_SETTINGS_MODULE") != "tests.settings_verifier":
     collect_ignore.append("verifier")
+# So has a project with another package beside: see tests/axes.
+if os.environ.get("DJANGO_SETTINGS_MODULE") != "tests.settings_axes":
+    collect_ignore.append("axes")
 # Other ecosystems are installed for these: see tests/interop.
 if os.environ.get("JWT_AUTH_TEST_INTEROP") is None:
     collect_ignore.append("interop")

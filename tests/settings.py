@@ -84,3 +84,12 @@ def _databases() -> dict[str, dict[str, object]]:
 
 
 DATABASES = _databases()
+
+# A cache that processes share; without it, Django's own in memory.
+if "JWT_AUTH_TEST_REDIS" in os.environ:
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": os.environ["JWT_AUTH_TEST_REDIS"],
+        }
+    }

@@ -1,0 +1,1 @@
+"""django-axes beside `jwt_auth`; run with ``--ds=tests.settings_axes``."""
