@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
+from django.core.cache import DEFAULT_CACHE_ALIAS, caches
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections, router
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.settings import api_settings
 
 from jwt_auth.authentication import JWTAuthentication
 from jwt_auth.conf import Problem, read_settings
 from jwt_auth.middleware import stands_above_authentication_middleware
+from jwt_auth.models import LoginSession
 
 
 def connect() -> None:
@@ -20,6 +27,9 @@ def connect() -> None:
     register(check_settings_for_production, Tags.security, deploy=True)
     register(check_authentication_classes, Tags.security)
     register(check_middleware_order, Tags.security)
+    register(check_cors, Tags.security)
+    register(check_cache_for_production, Tags.security, deploy=True)
+    register(check_migrations, Tags.database)
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
@@ -66,6 +76,65 @@ def check_middleware_order(**kwargs: Any) -> list[CheckMessage]:
             "between them and the view see the session's user, not the token's.",
             hint="Put jwt_auth.middleware.JWTAuthenticationMiddleware below it.",
             id="jwt_auth.W004",
+        )
+    ]
+
+
+def check_cors(**kwargs: Any) -> list[CheckMessage]:
+    """Warn when django-cors-headers lets every site call with its visitors' credentials."""
+    everybody = getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) or getattr(
+        settings, "CORS_ORIGIN_ALLOW_ALL", False
+    )
+    if not everybody or not getattr(settings, "CORS_ALLOW_CREDENTIALS", False):
+        return []
+    return [
+        Warning(
+            "CORS_ALLOW_ALL_ORIGINS and CORS_ALLOW_CREDENTIALS are both on: any site can read what "
+            "your views answer to its visitors' cookies.",
+            hint="Name the sites in CORS_ALLOWED_ORIGINS.",
+            id="jwt_auth.W007",
+        )
+    ]
+
+
+def check_cache_for_production(**kwargs: Any) -> list[CheckMessage]:
+    """Warn when tries are counted in each process by itself, or not at all."""
+    configuration, _ = read_settings()
+    if configuration is None or not configuration.throttle_rates:
+        return []
+    if not isinstance(caches[DEFAULT_CACHE_ALIAS], LocMemCache | DummyCache):
+        return []
+    return [
+        Warning(
+            "The cache 'default' is not shared: each process counts failed logins by itself, or "
+            "nobody does.",
+            hint="Set CACHES to one that all processes share, such as Redis.",
+            id="jwt_auth.W006",
+        )
+    ]
+
+
+def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn when the table of login sessions is not there: logins would be answered 503.
+
+    Asks the database, and only when Django's checks of databases are asked for.
+    """
+    configuration, _ = read_settings()
+    alias = router.db_for_write(LoginSession)
+    if configuration is None or not configuration.sessions_on or alias not in (databases or ()):
+        return []
+    try:
+        tables = connections[alias].introspection.table_names()
+    except (DatabaseError, ImproperlyConfigured):
+        # Django's own checks and commands say so.
+        return []
+    if LoginSession._meta.db_table in tables:
+        return []
+    return [
+        Warning(
+            f"The migrations of jwt_auth have not been applied to the database {alias!r}.",
+            hint="Run manage.py migrate.",
+            id="jwt_auth.W008",
         )
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -80,6 +81,28 @@ class Clock:
     def move(self, **delta: float) -> None:
         """Move on (or back) by a `timedelta` of these arguments."""
         self._traveller.shift(timedelta(**delta))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def listener() -> Iterator[Any]:
+    """Listen to every record of the run, at any level."""
+    from tests.silence import Listener
+
+    one, root = Listener(), logging.getLogger()
+    level = root.level
+    root.addHandler(one)
+    root.setLevel(logging.DEBUG)
+    yield one
+    root.removeHandler(one)
+    root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def silence(listener: Any) -> Iterator[None]:
+    """Demand of each test that nothing secret was logged meanwhile."""
+    listener.found.clear()
+    yield
+    assert listener.found == []
 
 
 @pytest.fixture(autouse=True)

@@ -337,6 +337,9 @@ def test_a_long_access_token_is_a_warning(settings: Any) -> None:
     long = {"ACCESS_TOKEN_LIFETIME": timedelta(days=2)}
     assert [one[0] for one in problems(long, settings)] == ["W003"]
     assert current().settings.access_lifetime == timedelta(days=2)
+    assert problems({"REFRESH_TOKEN_LIFETIME": timedelta(days=366)}, settings) == []
+    long = {"REFRESH_TOKEN_LIFETIME": timedelta(days=367)}
+    assert [one[0] for one in problems(long, settings)] == ["W003"]
 
 
 def test_the_derived_key_is_a_warning_for_production(settings: Any) -> None:
@@ -344,8 +347,9 @@ def test_the_derived_key_is_a_warning_for_production(settings: Any) -> None:
         found = run_checks(tags=["security"], include_deployment_checks=True)
         return [one.id for one in found if one.id.startswith("jwt_auth.")]
 
-    assert deploy() == ["jwt_auth.W001"]
-    settings.JWT_AUTH = {"SIGNING_KEY": SECRET}
+    # And that the cache in memory counts in each process by itself.
+    assert deploy() == ["jwt_auth.W001", "jwt_auth.W006"]
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, "THROTTLE_RATES": None}
     assert deploy() == []
 
 

@@ -70,6 +70,7 @@ LOAD_USER_MODES = ("lazy", "eager", "never")
 LONGEST_LEEWAY = timedelta(seconds=300)
 LONGEST_GRACE = timedelta(seconds=120)
 LONG_ACCESS_LIFETIME = timedelta(hours=24)
+LONG_REFRESH_LIFETIME = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,15 @@ class _Reader(Report):
                 "ACCESS_TOKEN_LIFETIME is longer than 24 hours.",
                 "Keep access tokens short and let clients refresh them.",
             )
+        refresh_lifetime = self.optional_duration(
+            "REFRESH_TOKEN_LIFETIME", timedelta(days=14), least=timedelta(seconds=1)
+        )
+        if refresh_lifetime is not None and refresh_lifetime > LONG_REFRESH_LIFETIME:
+            self.warning(
+                "W003",
+                "REFRESH_TOKEN_LIFETIME is longer than a year.",
+                "A device that nobody has used for so long has been lost or sold.",
+            )
         revocation_interval = self.optional_duration("REVOCATION_INTERVAL", timedelta(seconds=1))
         ring = read_ring(self) if has_secret_key() else None
         issuer = self.optional_text("ISSUER")
@@ -169,9 +179,7 @@ class _Reader(Report):
             "ring": ring,
             "encryption": read_encryption(self, ring),
             "access_lifetime": access_lifetime,
-            "refresh_lifetime": self.optional_duration(
-                "REFRESH_TOKEN_LIFETIME", timedelta(days=14), least=timedelta(seconds=1)
-            ),
+            "refresh_lifetime": refresh_lifetime,
             "session_lifetime": self.duration(
                 "SESSION_LIFETIME", timedelta(days=90), least=timedelta(seconds=1)
             ),

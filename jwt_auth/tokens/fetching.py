@@ -23,7 +23,7 @@ from datetime import datetime
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import (
     AbstractHTTPHandler,
@@ -88,7 +88,11 @@ def fetch(url: str, max_size: int, deadline: float = DEADLINE) -> bytes:
         raise
     except URLError as error:
         # A status, or what happened below of HTTP.
-        status = getattr(error, "code", None)
+        status = None
+        if isinstance(error, HTTPError):
+            status = error.code
+            # It is the answer as well, and holds the connection.
+            error.close()
         reason = type(error.reason).__name__ if status is None else f"status {status}"
         raise FetchFailed("overdue" if overdue.is_set() else reason) from None
     except (OSError, HTTPException, RuntimeError, ValueError) as error:

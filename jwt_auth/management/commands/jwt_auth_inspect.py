@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.views.decorators.debug import sensitive_variables
 
 from jwt_auth.errors import Rejected, TokenNotValid, Unavailable
 from jwt_auth.models import LoginSession, database_answers
@@ -31,6 +32,7 @@ class Command(BaseCommand):
         """Take the token."""
         parser.add_argument("token", help="the token; - reads it, so that no shell remembers it")
 
+    @sensitive_variables()
     def handle(self, *args: Any, **options: Any) -> None:
         """Show it."""
         raw = options["token"]

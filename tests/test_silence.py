@@ -1,0 +1,185 @@
+"""Rows 146 and 181 to 185: no token, key or password where somebody might read it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+from django.test import RequestFactory
+from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
+
+from jwt_auth import sessions, signals, verify
+from jwt_auth.models import LoginSession
+from jwt_auth.runtime import current
+from jwt_auth.tokens.jws import Unverified
+from tests.conftest import PASSWORD, JSONClient, private_pem
+from tests.silence import SECRETS, Listener
+
+KEY = private_pem("P-256")
+
+
+def secrets_in(text: str) -> list[str]:
+    """Return what must not be there."""
+    return [one[0] for one in SECRETS.finditer(text)]
+
+
+def test_the_listener_hears(caplog: pytest.LogCaptureFixture, user: User) -> None:
+    """The harness itself: it finds what it is there to find."""
+    pair = sessions.start(user)
+    heard = Listener()
+    logger = logging.Logger("alone")
+    logger.addHandler(heard)
+    for secret in (pair.access_token, pair.refresh_token, PASSWORD, KEY.decode()):
+        before = len(heard.found)
+        logger.debug("x %s", secret)
+        assert len(heard.found) == before + 1
+
+    def fails(raw: str | None) -> None:
+        raise ValueError("nothing in here")
+
+    try:
+        fails(pair.refresh_token)
+    except ValueError:
+        before = len(heard.found)
+        logger.exception("nothing in here either")
+        # In the frame, as Django's reporter shows it.
+        assert len(heard.found) == before + 1
+
+
+@pytest.mark.django_db
+def test_reprs(user: User, settings: Any) -> None:
+    settings.JWT_AUTH = {
+        "SIGNING_KEY": KEY,
+        "ENCRYPTION_KEY": "q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjGu1RpNi5o",
+    }
+    runtime, pair = current(), sessions.start(user)
+    signed = runtime.access_tokens.encryption.open(pair.access_token)  # type: ignore[union-attr]
+    request = RequestFactory().get("/", HTTP_AUTHORIZATION=f"Bearer {pair.access_token}")
+    objects = [
+        runtime,
+        runtime.settings,
+        runtime.settings.ring.signing,
+        runtime.access_tokens,
+        runtime.access_tokens.encryption,
+        runtime.refresh_tokens,
+        runtime.refresh_tokens.read(pair.refresh_token or ""),
+        runtime.password_marks,
+        runtime.authenticator,
+        runtime.authenticator.judge(request, "lazy"),
+        pair,
+        verify(pair.access_token),
+        Unverified(signed),
+        LoginSession.objects.get(),
+    ]
+    for one in objects:
+        for text in (repr(one), str(one)):
+            assert secrets_in(text) == []
+            assert "q8Zr-3nVQm4sT0xW7b" not in text
+
+
+def test_settings_are_masked_on_error_pages(settings: Any) -> None:
+    settings.JWT_AUTH = {"SIGNING_KEY": KEY, "ISSUER": "https://id.example"}
+    shown = SafeExceptionReporterFilter().get_safe_settings()["JWT_AUTH"]
+    assert "PRIVATE KEY" not in str(shown)
+
+
+PLACES: dict[str, Callable[[JSONClient, sessions.TokenPair], Any]] = {
+    "login": lambda client, pair: client.login(),
+    "refresh": lambda client, pair: client.refresh(pair.refresh_token),
+    "logout": lambda client, pair: client.logout_with(pair.refresh_token),
+    "verify": lambda client, pair: client.whoami(pair.access_token),
+}
+BROKEN = {
+    "the form": "jwt_auth.tokens.jws.read_object",
+    "the signature": "jwt_auth.tokens.jws._holds",
+    "the signer": "jwt_auth.tokens.jws.sign_document",
+    "the refresh token": "jwt_auth.tokens.refresh.RefreshTokens.read",
+    "minting": "jwt_auth.tokens.refresh.RefreshTokens.mint",
+    "authenticate": "jwt_auth.serializers.authenticate",
+    "the session": "jwt_auth.sessions._pair",
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_error_reports(
+    client: JSONClient,
+    user: User,
+    place: Callable[[JSONClient, sessions.TokenPair], Any],
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = sessions.start(user)
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(broken, fail)
+    try:
+        place(client, pair)
+    except RuntimeError:
+        reporter = ExceptionReporter(HttpRequest(), *sys.exc_info())
+        for frame in reporter.get_traceback_frames():
+            if "/jwt_auth/" not in frame["filename"] or "/tests/" in frame["filename"]:
+                continue
+            shown = " ".join(f"{name}={value}" for name, value in frame["vars"])
+            assert secrets_in(shown) == [], f"{frame['filename']}:{frame['function']}"
+
+
+@pytest.mark.django_db
+def test_signals_carry_no_token(user: User, django_capture_on_commit_callbacks: Any) -> None:
+    heard: list[Any] = []
+
+    def hear(sender: Any, **kwargs: Any) -> None:
+        heard.append((sender, kwargs))
+
+    named = [signals.session_started, signals.session_refreshed, signals.session_ended]
+    for signal in named:
+        signal.connect(hear)
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            pair = sessions.start(user)
+            sessions.refresh(pair.refresh_token or "")
+            sessions.end_all(user)
+    finally:
+        for signal in named:
+            signal.disconnect(hear)
+    assert len(heard) == 3
+    assert secrets_in(repr(heard)) == []
+    assert secrets_in(" ".join(repr(vars(one[1]["session"])) for one in heard)) == []
+
+
+@pytest.mark.django_db
+def test_the_admin_shows_none(admin_client: Any, user: User) -> None:
+    pair = sessions.start(user)
+    for place in ("", f"{pair.session_id}/change/"):
+        page = admin_client.get(f"/admin/jwt_auth/loginsession/{place}").content.decode()
+        assert secrets_in(page) == []
+        assert LoginSession.objects.get().password_mark not in page
+
+
+ATTACKERS = ["a\nb", "a\r\nWARNING x", "\x1b[31mred", "x" * 5000]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("text", ATTACKERS, ids=range(len(ATTACKERS)))
+def test_an_attackers_text_is_one_short_line(
+    client: JSONClient, user: User, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client.login(text)
+    client.refresh(text)
+    client.whoami("x")
+    client.post("/auth/login/", text, content_type="application/json", HTTP_USER_AGENT=text[:1])
+    for record in caplog.records:
+        if record.name.startswith("jwt_auth"):
+            line = record.getMessage()
+            assert len(line) < 300
+            assert re.search(r"[\x00-\x1f\x7f]", line) is None
