@@ -14,7 +14,7 @@ from jwt_auth.authenticator import Verdict, stand_in
 from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
-from jwt_auth.transports import forget_access_cookie
+from jwt_auth.transports import forget_access_cookie, make_private
 
 
 class Refusal(AuthenticationFailed):
@@ -91,8 +91,7 @@ class JWTAuthentication(BaseAuthentication):
         if verdict is None:
             return None
         if verdict.refusal is not None:
-            if verdict.has_dead_cookie:
-                _forget_cookie(request)
+            _forget_dead_cookie(request, verdict)
             raise translated(verdict.refusal, request)
         _raise_in_view(request, verdict)
         return verdict.user, verdict.claims
@@ -106,6 +105,7 @@ def _raise_in_view(request: Request, verdict: Verdict) -> None:
     """Have late refusals raised while the view's handler runs, and no longer."""
 
     def on_late_refusal(error: Rejected | Unavailable) -> NoReturn:
+        _forget_dead_cookie(request, verdict)
         raise translated(error, request) from None
 
     def leaving(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,15 +134,16 @@ def _private(finalize_response: Callable[..., Any]) -> Callable[..., Any]:
 
     def finalized(*args: Any, **kwargs: Any) -> Any:
         response = finalize_response(*args, **kwargs)
-        if not response.has_header("Cache-Control"):
-            response["Cache-Control"] = "private"
+        make_private(response)
         return response
 
     return finalized
 
 
-def _forget_cookie(request: Request) -> None:
-    """Have whatever the view is going to answer delete the access cookie."""
+def _forget_dead_cookie(request: Request, verdict: Verdict) -> None:
+    """Have whatever the view is going to answer delete an access cookie of no use."""
+    if not verdict.has_dead_cookie:
+        return
     # A view has no response yet, but headers for it.
     deletion = HttpResponse()
     forget_access_cookie(deletion, current().settings.cookies)

@@ -11,16 +11,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser
 from django.views.decorators.debug import sensitive_variables
 
 from jwt_auth.errors import Rejected, TokenNotValid, Unavailable
+from jwt_auth.models import database_answers
 from jwt_auth.revocation import Revocations
 from jwt_auth.tokens.access import AccessTokens
 from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
 from jwt_auth.tokens.jws import Unverified
 from jwt_auth.tokens.remote import RemoteIssuer
-from jwt_auth.transports import authorization, bearer_token, cookie_token, demand_csrf_token
+from jwt_auth.transports import (
+    authorization,
+    bearer_token,
+    cookie_token,
+    demand_csrf_token,
+    is_unsafe,
+)
 from jwt_auth.users import Accounts, LazyUser, Strangers, TokenUser, fill, is_loaded
 
 # What a skin does when a lazy user is refused: raise what its framework answers, or
@@ -51,6 +59,7 @@ class Verdict:
         "_lazy",
         "claims",
         "credentials",
+        "csrf_held",
         "from_cookie",
         "is_foreign",
         "on_late_refusal",
@@ -61,6 +70,7 @@ class Verdict:
     def __init__(self, credentials: Any, accounts: Accounts) -> None:
         self.credentials = credentials
         self.from_cookie = False
+        self.csrf_held = False
         self.claims: VerifiedClaims | None = None
         self.is_foreign = False
         self.user: Any = AnonymousUser()
@@ -201,10 +211,10 @@ class Authenticator:
                     if raw is None:
                         return None
                     claims, issuer = self._verify(raw)
-                    if verdict.from_cookie:
-                        demand_csrf_token(request)
                     if issuer is not None:
                         verdict.admit_stranger(*issuer.users.find(claims))
+                if _needs_csrf_token(request, verdict):
+                    self._demand_csrf_token(request, verdict)
                 verdict.admit(claims, load_user)
                 if load_user == "eager":
                     verdict.load()
@@ -227,10 +237,11 @@ class Authenticator:
                     if raw is None:
                         return None
                     claims, issuer = await self._averify(raw)
-                    if verdict.from_cookie:
-                        demand_csrf_token(request)
                     if issuer is not None:
                         verdict.admit_stranger(*await issuer.users.afind(claims))
+                if _needs_csrf_token(request, verdict):
+                    # Where the token is in Django's session, its store is asked.
+                    await sync_to_async(self._demand_csrf_token)(request, verdict)
                 verdict.admit(claims, load_user)
                 if load_user == "eager":
                     await verdict.aload()
@@ -238,6 +249,11 @@ class Authenticator:
                 verdict.refuse(error)
         setattr(request, _KEPT, verdict)
         return verdict
+
+    def _demand_csrf_token(self, request: Any, verdict: Verdict) -> None:
+        with database_answers():
+            demand_csrf_token(request)
+        verdict.csrf_held = True
 
     def _begun(self, request: Any, by_cookie: bool) -> Verdict:
         verdict = kept(request)
@@ -327,6 +343,11 @@ class Authenticator:
             # Our own rules would refuse it too; this says why.
             raise TokenNotValid("no issuer of this name is trusted")
         return None
+
+
+def _needs_csrf_token(request: Any, verdict: Verdict) -> bool:
+    # Each time that a skin asks: what lies between two of them may change the method.
+    return verdict.from_cookie and not verdict.csrf_held and is_unsafe(request)
 
 
 def _without_grants(claims: VerifiedClaims, issuer: TrustedIssuer | None) -> VerifiedClaims:

@@ -6,7 +6,8 @@ done by a cookie needs Django's CSRF token as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -26,10 +27,13 @@ from jwt_auth.throttling import count_refresh
 from jwt_auth.transports import (
     bearer_token,
     cookie_token,
+    cookie_values,
+    csrf_token,
     demand_csrf_token,
     demand_own_site,
     forget_access_cookie,
     give_csrf_token,
+    is_unsafe,
     set_cookie,
 )
 from jwt_auth.views import LoginView, LogoutView, SessionDetailView, SessionListView
@@ -41,7 +45,7 @@ class _BrowserEndpoint(Endpoint):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if current().settings.cookies is None:
             raise Http404
-        if request.method == "POST":
+        if is_unsafe(request._request):
             # Without a cookie too: a visitor of another site would be signed in as
             # somebody else, or signed out by an answer that deletes cookies.
             demand_own_site(request._request)
@@ -82,12 +86,15 @@ class _BrowserEndpoint(Endpoint):
         response = Response(body)
         if cookies.access is not None:
             set_cookie(response, cookies.access, pair.access_token, pair.expires_in, "/", cookies)
-        if pair.refresh_token is not None and pair.refresh_expires_in is not None:
-            life = pair.refresh_expires_in
-            set_cookie(
-                response, cookies.refresh, pair.refresh_token, life, self.cookie_path, cookies
-            )
+        self.set_refresh_cookie(response, pair)
         return response
+
+    def set_refresh_cookie(self, response: Response, pair: sessions.TokenPair) -> None:
+        """Have the browser keep the refresh token, if there is one."""
+        if pair.refresh_token is not None and pair.refresh_expires_in is not None:
+            life, path = pair.refresh_expires_in, self.cookie_path
+            name = self.cookies.refresh
+            set_cookie(response, name, pair.refresh_token, life, path, self.cookies)
 
     def forgetting(self, response: Response) -> Response:
         """Have the browser forget both tokens."""
@@ -117,7 +124,7 @@ class BrowserCSRFView(_BrowserEndpoint):
 
     def get(self, request: Request) -> Response:
         """Answer 200, and set Django's CSRF cookie."""
-        return Response({"csrf_token": get_token(request._request)})
+        return Response({"csrf_token": csrf_token(request._request)})
 
 
 class BrowserLoginView(_BrowserEndpoint, LoginView):
@@ -128,7 +135,7 @@ class BrowserLoginView(_BrowserEndpoint, LoginView):
         rotate_token(self.request._request)
         try:
             return self.handed_out(pair, data)
-        except errors.CookieTooLong:
+        except BaseException:
             if pair.session_id is not None:
                 # Nobody holds it.
                 sessions.end(pair.session_id, sessions.LOGOUT, self.request._request)
@@ -151,7 +158,14 @@ class BrowserRefreshView(_BrowserEndpoint, SessionEndpoint):
             raise
         except errors.Rejected as rejected:
             return self.forgetting(refresh_refused(rejected))
-        return self.handed_out(pair, pair.body())
+        try:
+            return self.handed_out(pair, pair.body())
+        except errors.CookieTooLong as error:
+            # The old refresh token is spent: without its successor the next try would
+            # look like a thief's.
+            response = Response(error.body, error.status, headers=error.headers)
+            self.set_refresh_cookie(response, pair)
+            return response
 
 
 class BrowserLogoutView(_BrowserEndpoint, LogoutView):
@@ -160,27 +174,36 @@ class BrowserLogoutView(_BrowserEndpoint, LogoutView):
     @method_decorator(sensitive_variables())
     def post(self, request: Request) -> Response:
         """Answer 204, whatever the cookies are worth; 403 without the CSRF token."""
-        try:
-            session_id = self._session_of(request)
-        except (errors.RefreshNotValid, errors.TokenNotValid):
-            # RFC 7009 section 2.2: an invalid token is as good as ended.
-            session_id = None
-        self.end_session(session_id, request)
+        for session_id in self._sessions_of(request):
+            self.end_session(session_id, request)
         return self.forgetting(Response(status=204))
 
-    def _session_of(self, request: Request) -> UUID | None:
-        runtime, django_request = current(), request._request
-        raw = self.refresh_cookie(request)
-        if raw is not None:
-            return runtime.refresh_tokens.read(raw).session_id
-        raw = bearer_token(django_request)
+    def _sessions_of(self, request: Request) -> Iterator[UUID | None]:
+        """Name the sessions of all that is genuine: of the first kind that there is.
+
+        RFC 7009 section 2.2: an invalid token is as good as ended. Of several cookies of
+        one name another host may have set all but one, to have the logout miss.
+        """
+        authenticator, refresh_tokens = current().authenticator, current().refresh_tokens
+        named = False
+        for raw in self._cookies(request, self.cookies.refresh):
+            with suppress(errors.RefreshNotValid):
+                yield refresh_tokens.read(raw).session_id
+                named = True
+        if named:
+            return
+        bearer = bearer_token(request._request)
         access = self.cookies.access
-        if raw is None and access is not None and access in django_request.COOKIES:
-            demand_csrf_token(django_request)
-            raw = cookie_token(django_request, access)
-        if raw is None:
-            return None
-        return runtime.authenticator.unsafe_verify_expired(raw).session_id
+        tokens = [] if access is None else self._cookies(request, access)
+        for raw in tokens if bearer is None else [bearer]:
+            with suppress(errors.TokenNotValid):
+                yield authenticator.unsafe_verify_expired(raw).session_id
+
+    def _cookies(self, request: Request, name: str) -> list[str]:
+        values = cookie_values(request._request, name)
+        if values:
+            demand_csrf_token(request._request)
+        return values
 
 
 class _ByCookie(OwnAuthentication):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.cache import DEFAULT_CACHE_ALIAS, caches
+from django.core.cache import DEFAULT_CACHE_ALIAS, InvalidCacheBackendError, caches
+from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
@@ -102,12 +103,19 @@ def check_cache_for_production(**kwargs: Any) -> list[CheckMessage]:
     configuration, _ = read_settings()
     if configuration is None or not configuration.throttle_rates:
         return []
-    if not isinstance(caches[DEFAULT_CACHE_ALIAS], LocMemCache | DummyCache):
+    try:
+        cache = caches[DEFAULT_CACHE_ALIAS]
+    except InvalidCacheBackendError:
+        # Django's own check says so.
+        return []
+    # The base class reads and writes in two steps, between which others read as well.
+    counts = type(cache).incr is not BaseCache.incr
+    if counts and not isinstance(cache, LocMemCache | DummyCache):
         return []
     return [
         Warning(
-            "The cache 'default' is not shared: each process counts failed logins by itself, or "
-            "nobody does.",
+            "The cache 'default' cannot count for all processes: failed logins are counted in each "
+            "by itself, or not exactly, or not at all.",
             hint="Set CACHES to one that all processes share, such as Redis.",
             id="jwt_auth.W006",
         )

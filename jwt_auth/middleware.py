@@ -20,7 +20,7 @@ from rest_framework.views import APIView
 from jwt_auth.authenticator import Verdict, kept, stand_in
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.runtime import current
-from jwt_auth.transports import forget_access_cookie
+from jwt_auth.transports import forget_access_cookie, make_private, waive_csrf
 
 Response = TypeVar("Response", bound=HttpResponseBase)
 
@@ -52,9 +52,8 @@ def refused(refusal: Rejected | Unavailable, verdict: Verdict | None = None) -> 
 def varied(response: Response, verdict: Verdict | None = None) -> Response:
     """Tell caches what *response* depends on (RFC 9110 section 12.5.5, RFC 9111 section 3.5)."""
     patch_vary_headers(response, headers_looked_at())
-    if verdict is not None and verdict.from_cookie and not response.has_header("Cache-Control"):
-        # A shared cache does not see that a cookie is a credential.
-        response["Cache-Control"] = "private"
+    if verdict is not None and verdict.from_cookie:
+        make_private(response)
     return response
 
 
@@ -124,7 +123,7 @@ class JWTAuthenticationMiddleware:
         sign_in(request, verdict)
         if verdict.refusal is None and not verdict.from_cookie:
             # Now, because CsrfViewMiddleware may stand above and judges before us.
-            request._dont_enforce_csrf_checks = True
+            waive_csrf(request)
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any

@@ -16,6 +16,8 @@ from typing import Any
 from uuid import UUID
 
 from django.core.cache import cache
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 
 from jwt_auth.conf import Rate
 from jwt_auth.errors import InvalidCredentials, Throttled
@@ -34,6 +36,9 @@ _next_record = 0.0
 def login_tries(request: Any, account: str) -> Iterator[None]:
     """Count what is tried inside, if it fails with `InvalidCredentials`.
 
+    Or with DRF's `AuthenticationFailed` or `PermissionDenied`, as a serializer of the
+    project's own may. Other errors are nobody's guess.
+
     By account and address, by account, and by address. *request* is Django's. An address
     that may be everybody's is not counted, see countable_address().
 
@@ -42,13 +47,18 @@ def login_tries(request: Any, account: str) -> Iterator[None]:
     """
     name = _normalized(account)
     address = countable_address(request)
-    subjects = {"login_account": name}
+    subjects = {}
     if address is not None:
-        subjects |= {"login": f"{address} {name}", "login_address": address}
+        subjects["login_address"] = address
+    if name:
+        # A login of the project's own may go by something else.
+        subjects["login_account"] = name
+    if name and address is not None:
+        subjects["login"] = f"{address} {name}"
     tries = _take(subjects)
     try:
         yield
-    except InvalidCredentials:
+    except (InvalidCredentials, AuthenticationFailed, PermissionDenied, DjangoPermissionDenied):
         raise
     except BaseException:
         _give_back(tries)
@@ -128,5 +138,10 @@ def _record(error: Exception) -> None:
 
 
 def _normalized(account: str) -> str:
-    # Spellings that a database or a person may take for the same name.
-    return unicodedata.normalize("NFKC", account).strip().casefold()
+    """Return what all spellings share that some database takes for the same name.
+
+    Collations of MariaDB ignore case, accents, spaces at the end, and characters that
+    nobody sees.
+    """
+    letters = unicodedata.normalize("NFKD", account.casefold())
+    return "".join(one for one in letters if unicodedata.category(one)[0] not in "MCZ")

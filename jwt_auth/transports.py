@@ -7,8 +7,11 @@ import logging
 import re
 from typing import Any
 
-from django.http import HttpResponse
-from django.middleware.csrf import CsrfViewMiddleware
+from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.http import HttpResponse, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
+from django.middleware.csrf import CsrfViewMiddleware, get_token
+from django.utils.cache import patch_cache_control
 from rest_framework.settings import api_settings
 
 from jwt_auth.conf import CookieSettings
@@ -25,6 +28,16 @@ _CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE | re
 # RFC 9110 section 5.3: several fields of one name arrive joined by commas.
 _ANOTHER_BEARER = re.compile(r",\s*bearer\s", re.IGNORECASE | re.ASCII)
 _ROOM_FOR_SCHEME = len("Bearer ")
+# Left on a request whose CSRF check was waived for a token in the header.
+_WAIVED = "_jwt_auth_waived_csrf"
+# What Django raises of a body that it cannot read.
+_UNREADABLE = (
+    BadRequest,
+    LookupError,
+    MultiPartParserError,
+    SuspiciousOperation,
+    UnreadablePostError,
+)
 # RFC 6265bis section 5.6: of name and value, together.
 MAX_COOKIE = 4096
 
@@ -42,12 +55,15 @@ def cookie_token(request: Any, name: str) -> str | None:
             set one of them, and nothing tells which.
     """
     value: str | None = request.COOKIES.get(name)
-    if value is None:
-        return None
-    pairs = request.META.get("HTTP_COOKIE", "").split(";")
-    if sum(pair.partition("=")[0].strip() == name for pair in pairs) > 1:
+    if value is not None and len(cookie_values(request, name)) > 1:
         raise TokenNotValid("several cookies of one name")
     return value
+
+
+def cookie_values(request: Any, name: str) -> list[str]:
+    """Return the values of all cookies *name* that *request* has brought."""
+    pairs = [pair.partition("=") for pair in request.META.get("HTTP_COOKIE", "").split(";")]
+    return [value.strip() for key, _, value in pairs if key.strip() == name]
 
 
 def set_cookie(
@@ -80,6 +96,34 @@ def forget_access_cookie(response: Any, cookies: CookieSettings | None) -> None:
         set_cookie(response, cookies.access, "", 0, "/", cookies)
 
 
+def make_private(response: Any) -> None:
+    """Keep *response* out of shared caches, which do not see that a cookie is a credential.
+
+    RFC 9111 section 3.5. What a view says of it by itself stands.
+    """
+    said = response.get("Cache-Control", "")
+    if not any(one in said for one in ("private", "no-store", "public")):
+        patch_cache_control(response, private=True)
+
+
+def waive_csrf(request: Any) -> None:
+    """Have Django ask for no CSRF token: the credential of *request* is in the header."""
+    if not getattr(request, "_dont_enforce_csrf_checks", False):
+        request._dont_enforce_csrf_checks = True
+        setattr(request, _WAIVED, True)
+
+
+def is_unsafe(request: Any) -> bool:
+    """Tell whether the method of *request* may change something (RFC 9110 section 9.2.1)."""
+    return request.method not in {"GET", "HEAD", "OPTIONS", "TRACE"}
+
+
+def csrf_token(request: Any) -> str:
+    """Return the CSRF token of whoever sent *request*: of its cookie, if there is one."""
+    _CSRFCheck().process_request(request)
+    return str(get_token(request))
+
+
 class _CSRFCheck(CsrfViewMiddleware):
     """Django's own check, that returns why instead of answering."""
 
@@ -90,6 +134,25 @@ class _CSRFCheck(CsrfViewMiddleware):
         return reason
 
     def fails(self, request: Any) -> bool:
+        waived = getattr(request, _WAIVED, False)
+        # What was waived, or held, for a token in the header says nothing of a cookie.
+        before = {
+            name: getattr(request, name)
+            for name in ("_dont_enforce_csrf_checks", "csrf_processing_done")
+            if waived and hasattr(request, name)
+        }
+        for name in before:
+            setattr(request, name, False)
+        try:
+            return self._fails(request)
+        except _UNREADABLE:
+            # The body is looked at for a token, and may be none.
+            return True
+        finally:
+            for name, value in before.items():
+                setattr(request, name, value)
+
+    def _fails(self, request: Any) -> bool:
         self.process_request(request)
         # Against a view that is not exempt, whatever the real one is.
         view: Any = _unsafe_view
@@ -124,12 +187,12 @@ def demand_own_site(request: Any) -> None:
 def demand_csrf_token(request: Any) -> None:
     """Refuse an unsafe *request* without Django's CSRF token, or from another site.
 
-    A safe one changes nothing (RFC 9110 section 9.2.1) and passes.
+    A safe one passes.
 
     Raises:
         CSRFFailed: it has none.
     """
-    if request.method in {"GET", "HEAD", "OPTIONS", "TRACE"}:
+    if not is_unsafe(request):
         return
     demand_own_site(request)
     if _CSRFCheck().fails(request):
@@ -178,10 +241,18 @@ def client_address(request: Any) -> str | None:
         hops = forwarded.split(",")
         text = hops[-min(proxies, len(hops))]
     try:
-        # A zone, as in fe80::1%eth0, is this host's own name for an interface.
-        return str(ipaddress.ip_address(text.strip().partition("%")[0]))
+        return str(ipaddress.ip_address(_without_port(text.strip())))
     except ValueError:
         return None
+
+
+def _without_port(text: str) -> str:
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    # A zone, as in fe80::1%eth0, is this host's own name for an interface.
+    return text.partition("%")[0]
 
 
 # Everybody's, behind a proxy that nobody has configured.

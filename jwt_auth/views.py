@@ -39,7 +39,7 @@ from jwt_auth.endpoints import (
 )
 from jwt_auth.models import LoginSession, database_answers
 from jwt_auth.runtime import current
-from jwt_auth.serializers import NAME_LENGTH, LoginSerializer
+from jwt_auth.serializers import LoginSerializer
 from jwt_auth.throttling import count_refresh, login_tries
 from jwt_auth.tokens.claims import VerifiedClaims
 from jwt_auth.transports import bearer_token
@@ -70,7 +70,7 @@ class LoginView(Endpoint):
             data=_members(request.data), context={"request": django_request, "view": self}
         )
         account = str(_members(request.data).get(get_user_model().USERNAME_FIELD, ""))
-        with login_tries(django_request, account[:NAME_LENGTH]), database_answers():
+        with login_tries(django_request, account), database_answers():
             serializer.is_valid(raise_exception=True)
             user = serializer.validated_data["user"]
             # Django's own receiver notes last_login. Before the session is there: if a

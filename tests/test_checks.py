@@ -31,7 +31,8 @@ CACHES = {
     "django.core.cache.backends.locmem.LocMemCache": True,
     "django.core.cache.backends.dummy.DummyCache": True,
     "django.core.cache.backends.redis.RedisCache": False,
-    "django.core.cache.backends.db.DatabaseCache": False,
+    "django.core.cache.backends.db.DatabaseCache": True,
+    "django.core.cache.backends.filebased.FileBasedCache": True,
 }
 
 
@@ -44,6 +45,11 @@ def test_the_cache_in_production(settings: Any, backend: str, warned: bool) -> N
     settings.JWT_AUTH = {"THROTTLE_RATES": None}
     ids = found(tags=["security"], include_deployment_checks=True)
     assert "jwt_auth.W006" not in ids
+
+
+def test_without_a_default_cache(settings: Any) -> None:
+    settings.CACHES = {}
+    assert "jwt_auth.W006" not in found(tags=["security"], include_deployment_checks=True)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -211,7 +211,20 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
             "THROTTLE_RATES: login",
             "None turns it off",
         )
-        for rate in ("10", "0/min", "-1/min", "10/week", "ten/min", " 10/min", "1.5/s", 10, [], "")
+        for rate in (
+            "10",
+            "0/min",
+            "-1/min",
+            "10/week",
+            "ten/min",
+            " 10/min",
+            "1.5/s",
+            10,
+            [],
+            "",
+            "10/month",
+            "5/midnight",
+        )
     },
     "issuers in a list": (
         {"TRUSTED_ISSUERS": ["https://id.example"]},

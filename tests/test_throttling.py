@@ -11,6 +11,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import RequestFactory
+from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.settings import api_settings
 
 from jwt_auth import throttling
@@ -18,6 +20,7 @@ from jwt_auth.conf import load_settings
 from jwt_auth.errors import InvalidCredentials, Throttled
 from jwt_auth.models import LoginSession
 from jwt_auth.transports import countable_address
+from jwt_auth.views import LoginView
 from tests.conftest import PASSWORD, Clock, JSONClient
 
 pytestmark = pytest.mark.django_db
@@ -154,11 +157,16 @@ SPELLINGS = [
     "ａｄａ",
     "aDA\u3000",
     "ada\t",
-    "AdA",
-    "adA",
-    "aDa",
-    "ADa",
+    # What MariaDB's collations take for the same.
+    "àda",
+    "a\u0300da",
+    "a\u200bda",
+    "ad\xada",
 ]
+
+
+def test_padding_shares_a_counter(client: JSONClient, user: User, clock: Clock) -> None:
+    assert tries(client, 11, lambda turn: " " * (245 + turn) + "ada") == [401] * 10 + [429]
 
 
 def test_spellings_share_a_counter(client: JSONClient, user: User, clock: Clock) -> None:
@@ -216,7 +224,39 @@ def test_behind_a_proxy_that_nobody_has_configured(
     assert tries(client, 1, "user8", PASSWORD, **nginx) == [200]
 
 
+class ByCode(serializers.Serializer):  # type: ignore[type-arg]
+    """A login of a project's own, that knows no user name."""
+
+    code = serializers.CharField()
+
+    def validate(self, attrs: Any) -> Any:
+        """Refuse."""
+        if attrs["code"] == "wrong":
+            raise AuthenticationFailed
+        raise InvalidCredentials
+
+
+def by_code(code: str, address: str) -> int:
+    """Return the status of a try."""
+    request = RequestFactory().post(
+        "/", {"code": code}, content_type="application/json", REMOTE_ADDR=address
+    )
+    status: int = LoginView.as_view(serializer_class=ByCode)(request).status_code
+    return status
+
+
+# DRF makes a 403 of its own refusal where no class has a challenge.
+@pytest.mark.parametrize(("code", "status"), [("wrong", 403), ("other", 401)])
+def test_a_login_of_another_kind(clock: Clock, code: str, status: int) -> None:
+    assert [by_code(code, PUBLIC) for _ in range(101)] == [status] * 100 + [429]
+    # Who comes from elsewhere is nobody's account.
+    assert [by_code(code, f"198.51.100.{n}") for n in range(120)] == [status] * 120
+
+
 ADDRESSES = [
+    ("203.0.113.7:4711", "203.0.113.7"),
+    ("[2001:db8:1:2::5]:443", "2001:db8:1:2::/64"),
+    ("[2001:db8:1:2::5]", "2001:db8:1:2::/64"),
     ("203.0.113.7", "203.0.113.7"),
     ("8.8.8.8", "8.8.8.8"),
     ("::ffff:8.8.8.8", "8.8.8.8"),

@@ -14,9 +14,9 @@ DEFAULTS = {
     "login_address": "100/min",
     "refresh": "60/min",
 }
-# As DRF reads it: the first letter counts.
-_RATE = re.compile(r"([0-9]{1,9})/(s|m|h|d)[a-z]*", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+# DRF takes any word for its first letter: "10/month" would be ten a minute.
+_RATE = re.compile(r"([0-9]{1,9})/(?:(s|sec|second)|(m|min|minute)|(h|hour)|(d|day))s?", re.ASCII)
+_SECONDS = {2: 1, 3: 60, 4: 3600, 5: 86_400}
 
 
 class Rate(NamedTuple):
@@ -52,5 +52,5 @@ def read_rates(report: Report) -> Mapping[str, Rate]:
                 "None turns it off.",
             )
             continue
-        rates[name] = Rate(int(match[1]), _SECONDS[match[2]])
+        rates[name] = Rate(int(match[1]), _SECONDS[match.lastindex or 2])
     return rates

@@ -49,7 +49,9 @@ async function sendWithToken(method, path, body) {
 /** Trade the refresh cookie, unless another tab has done so since *since*. */
 async function refreshOnce(since) {
   return navigator.locks.request("jwt_auth.refresh", async () => {
-    if (Number(localStorage.getItem(REFRESHED)) >= since) return true;
+    const refreshed = Number(localStorage.getItem(REFRESHED));
+    // One in the future was written by a clock that has been set back.
+    if (refreshed >= since && refreshed <= Date.now()) return true;
     return (await refresh()).response.ok;
   });
 }
@@ -67,7 +69,9 @@ export async function refresh() {
 export async function call(method, path, body = null) {
   const since = Date.now();
   const result = await sendWithToken(method, path, body);
-  if (result.response.status !== 401 || name() === null) return result;
+  const worthIt = ["token_not_valid", "token_expired", "session_ended", "not_authenticated", undefined];
+  const code = result.data?.code;
+  if (result.response.status !== 401 || name() === null || !worthIt.includes(code)) return result;
   if (result.data?.code === "session_ended") {
     localStorage.removeItem(NAME);
     return result;
@@ -90,7 +94,8 @@ export async function signIn(username, password) {
 
 export async function signOut() {
   const result = await sendWithToken("POST", `${base}logout/`, null);
-  localStorage.removeItem(NAME);
+  // Otherwise the cookies are still there, and the page should say so.
+  if (result.response.ok) localStorage.removeItem(NAME);
   return result;
 }
 
