@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -110,6 +111,17 @@ def fresh_process() -> None:
     """Have each test begin as a process does that was just started: nothing is known."""
     current.cache_clear()
     cache.clear()
+
+
+@pytest.fixture
+def quiet_heap() -> Iterator[None]:
+    """Keep the collector away from what all other tests have left: it stops the clock's hands.
+
+    For tests that measure waits. What they make themselves is collected as ever.
+    """
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from jwt_auth.revocation import RevocationList, ended_sessions
 from jwt_auth.runtime import current
 from tests.conftest import Clock, JSONClient
 
+pytestmark = pytest.mark.usefixtures("quiet_heap")
+
 # Long enough that a machine which does other things as well starts a thread meanwhile.
 INTERVAL = 0.4
 # Much longer than 20 requests take on such a machine.

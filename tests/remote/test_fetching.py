@@ -23,6 +23,8 @@ from jwt_auth.tokens import fetching
 from jwt_auth.tokens.fetching import FetchFailed
 from tests.remote.provider import Answer, Provider, body, dripping, running
 
+pytestmark = pytest.mark.usefixtures("quiet_heap")
+
 MAX_SIZE = 100_000
 
 

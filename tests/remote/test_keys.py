@@ -29,6 +29,8 @@ from tests.attacks.forge import b64
 from tests.conftest import Clock, private_pem
 from tests.remote.provider import ISSUER, Provider, body, document, dripping, public_jwk
 
+pytestmark = pytest.mark.usefixtures("quiet_heap")
+
 FAST = 0.05
 
 

@@ -31,6 +31,8 @@ from tests.attacks.forge import b64
 from tests.conftest import Clock, JSONClient, private_pem
 from tests.remote.provider import ISSUER, Provider, body, dripping, public_jwk, sids
 
+pytestmark = pytest.mark.usefixtures("quiet_heap")
+
 URL = "/auth/revoked.jwt"
 PEM = private_pem("P-256")
 
