@@ -205,16 +205,17 @@ class Authenticator:
         verdict = self._begun(request, by_cookie)
         if verdict.refusal is None:
             try:
-                claims = verdict.claims
+                claims, issuer = verdict.claims, None
                 if claims is None:
                     raw = self._token(request, verdict, by_cookie)
                     if raw is None:
                         return None
                     claims, issuer = self._verify(raw)
-                    if issuer is not None:
-                        verdict.admit_stranger(*issuer.users.find(claims))
                 if _needs_csrf_token(request, verdict):
                     self._demand_csrf_token(request, verdict)
+                if issuer is not None:
+                    # A function of the project: not before the request is known to be meant.
+                    verdict.admit_stranger(*issuer.users.find(claims))
                 verdict.admit(claims, load_user)
                 if load_user == "eager":
                     verdict.load()
@@ -231,17 +232,18 @@ class Authenticator:
         verdict = self._begun(request, by_cookie)
         if verdict.refusal is None:
             try:
-                claims = verdict.claims
+                claims, issuer = verdict.claims, None
                 if claims is None:
                     raw = self._token(request, verdict, by_cookie)
                     if raw is None:
                         return None
                     claims, issuer = await self._averify(raw)
-                    if issuer is not None:
-                        verdict.admit_stranger(*await issuer.users.afind(claims))
                 if _needs_csrf_token(request, verdict):
                     # Where the token is in Django's session, its store is asked.
                     await sync_to_async(self._demand_csrf_token)(request, verdict)
+                if issuer is not None:
+                    # A function of the project: not before the request is known to be meant.
+                    verdict.admit_stranger(*await issuer.users.afind(claims))
                 verdict.admit(claims, load_user)
                 if load_user == "eager":
                     await verdict.aload()
