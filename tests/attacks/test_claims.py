@@ -9,6 +9,7 @@ import pytest
 
 from jwt_auth import sessions
 from tests.attacks.conftest import Target
+from tests.attacks.corpus import IDS, NO_TIMES, TYPES
 from tests.conftest import Clock, JSONClient
 
 ISSUER = "https://issuer.example"
@@ -17,21 +18,6 @@ ISSUER = "https://issuer.example"
 @pytest.mark.parametrize("name", ["exp", "iat", "sub", "jti", "sid"])
 def test_claims_that_have_to_be_there(target: Target, name: str) -> None:
     target.refuses(target.forge.token(target.having(**{name: ...})))
-
-
-TYPES = [
-    "JWT",
-    "jwt",
-    "at+JWT",
-    "AT+JWT",
-    "at+jwt ",
-    "rt+jwt",
-    "dpop+jwt",
-    "logout+jwt",
-    "",
-    None,
-    7,
-]
 
 
 @pytest.mark.parametrize("typ", [*TYPES, ["at+jwt"], {"at+jwt": 1}, ...], ids=repr)
@@ -113,25 +99,6 @@ def test_the_audience_is_one_of_ours(
     (target.accepts if passes else target.refuses)(raw)
 
 
-NO_TIMES = {
-    "text": b'"1899999999"',
-    "text with underscores": b'"1_899_999_999"',
-    "Arabic digits": '"١٨٩٩٩٩٩٩٩٩"'.encode(),
-    "true": b"true",
-    "false": b"false",
-    "null": b"null",
-    "list": b"[1899999999]",
-    "object": b"{}",
-    "NaN": b"NaN",
-    "Infinity": b"Infinity",
-    "1e400": b"1e400",
-    "1e300": b"1e300",
-    "negative": b"-1",
-    "4000 digits": b"9" * 4000,
-    "beyond all dates": b"253402300800",
-}
-
-
 @pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
 @pytest.mark.parametrize("value", NO_TIMES.values(), ids=NO_TIMES)
 def test_times_are_finite_numbers(target: Target, name: str, value: bytes) -> None:
@@ -207,9 +174,6 @@ def test_a_subject_of_another_session_opens_no_row(target: Target, client: JSONC
     raw = target.forge.token(target.having(sub="999999"))
     answer = client.call("get", "/profile/", token=raw)
     assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
-
-
-IDS: list[Any] = ["", None, 7, ["x"], "x" * 256]
 
 
 @pytest.mark.parametrize("value", IDS, ids=lambda value: ascii(value)[:10])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.attacks.conftest import Target
+from tests.attacks.corpus import BAD_MEMBERS, CRIT, NO_OBJECT, spliced
 from tests.attacks.forge import b64, to_json
 
 # Our own tokens, and another issuer's.
@@ -68,21 +69,6 @@ def test_every_value_has_one_spelling(target: Target) -> None:
     target.refuses(token + "A")
 
 
-NO_OBJECT = [
-    b"",
-    b"[]",
-    b'"x"',
-    b"7",
-    b"null",
-    b"true",
-    b"{}{}",
-    b"{} x",
-    b"{",
-    b"\xff",
-    b"{'a':1}",
-]
-
-
 @pytest.mark.parametrize("value", NO_OBJECT, ids=repr)
 def test_header_and_payload_are_one_object_each(target: Target, value: bytes) -> None:
     target.refuses_header(
@@ -103,38 +89,10 @@ def test_utf_8_alone(target: Target, encoding: str) -> None:
     target.refuses(target.forge.token(target.claims, header))
 
 
-def spliced(value: dict[str, Any], text: str) -> bytes:
-    """Write *text* behind the last member of an object."""
-    return to_json(value)[:-1] + b"," + text.encode("utf-8", "surrogatepass") + b"}"
-
-
-BAD_MEMBERS = {
-    "duplicate": '"sub":"1","sub":"1"',
-    "duplicate of another value": '"exp":1,"exp":99999999999',
-    "nested duplicate": '"x":{"a":1,"a":1}',
-    "NaN": '"x":NaN',
-    "Infinity": '"x":-Infinity',
-    "1e400": '"x":1e400',
-    "nested NaN": '"x":[{"a":NaN}]',
-    "lone surrogate": '"x":"\\ud800"',
-    "lone surrogate as a name": '"\\udfff":1',
-    "surrogate bytes": '"x":"\ud800"',
-    "control character": '"x":"\n"',
-    "depth 17": '"x":' + "[" * 16 + "]" * 16,
-    "depth 3000": '"x":' + "[" * 3000 + "]" * 3000,
-    "depth by objects": '"x":' + '{"a":' * 20 + "1" + "}" * 20,
-    "unclosed": '"x":' + "[" * 3000,
-    "5000 digits": '"x":' + "9" * 5000,
-}
-
-
 @pytest.mark.parametrize("text", BAD_MEMBERS.values(), ids=BAD_MEMBERS)
 def test_strict_json_in_header_and_payload(target: Target, text: str) -> None:
     target.refuses(target.forge.token(spliced(target.claims, text)))
     target.refuses(target.forge.token(target.claims, spliced(target.forge.header(), text)))
-
-
-CRIT = [["exp"], ["b64"], [], None, "exp", [1], [[".."]], {"a": 1}, ["alg"], False]
 
 
 @pytest.mark.parametrize("crit", CRIT, ids=repr)
