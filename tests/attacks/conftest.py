@@ -13,11 +13,22 @@ from django.test.utils import CaptureQueriesContext
 from jwt_auth import sessions, verify
 from jwt_auth.models import LoginSession
 from tests.attacks.forge import FORGES, Forge, to_json
+from tests.attacks.limits import Limits
 from tests.conftest import NOW, Clock, JSONClient
 from tests.remote.provider import AUDIENCE, ISSUER, public_jwk
 
 # One's own key, and another issuer's.
 SET_UPS = [*FORGES, *(f"{name} foreign" for name in FORGES if name != "HS256")]
+
+
+# What the run has to tell at its end: see test_surface.py.
+REPORT: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what was sent where, and what came back."""
+    for line in REPORT:
+        terminalreporter.write_line(line)
 
 
 class Target:
@@ -57,7 +68,7 @@ class Target:
         """Demand that a whole header is refused with one of *codes*."""
         before = self._rows()
         self._caplog.clear()
-        with CaptureQueriesContext(connection) as queries:
+        with CaptureQueriesContext(connection) as queries, Limits():
             answer = self._client.get("/whoami/", HTTP_AUTHORIZATION=header)
         code = answer.json().get("code")
         assert code in codes, answer.content

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
-from tests.attacks.forge import b64, thumbprint, to_json
+from tests.attacks.forge import Forge, Sign, b64, thumbprint, to_json
 from tests.conftest import private_pem
 
 CONTENT_KEY = bytes(range(32))
@@ -96,6 +96,36 @@ def ecdh() -> Sealer:
         return content_key, aes_key_wrap(wrapping, content_key), {"epk": epk}
 
     return Sealer("ECDH-ES+A256KW", thumbprint(members), private_pem("P-256"), agree)
+
+
+@dataclass(frozen=True)
+class SealedForge:
+    """Signs as a forge does, and seals: the header and the signature are those inside."""
+
+    forge: Forge
+    sealer: Sealer
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm of the signature."""
+        return self.forge.algorithm
+
+    @property
+    def setting(self) -> Any:
+        """The key that signs."""
+        return self.forge.setting
+
+    def header(self, **changes: Any) -> dict[str, Any]:
+        """Return the header inside."""
+        return self.forge.header(**changes)
+
+    def token(self, payload: Any, header: Any = None, sign: Sign | None = None) -> str:
+        """Sign and seal."""
+        return self.sealer.seal(self.forge.token(payload, header, sign))
+
+    def sealed(self, signed: str, sign: Sign | None = None) -> str:
+        """Add a signature to two segments and seal."""
+        return self.sealer.seal(self.forge.sealed(signed, sign))
 
 
 SEALERS: dict[str, Callable[[], Sealer]] = {"dir": direct, "RSA": rsa, "EC": ecdh}

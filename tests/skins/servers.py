@@ -14,7 +14,9 @@ Headers = list[tuple[bytes, bytes]]
 Answered = tuple[int, dict[str, str], bytes]
 
 
-def over_wsgi(method: str, path: str, headers: Headers) -> Answered:
+def over_wsgi(
+    method: str, path: str, headers: Headers, handler: WSGIHandler | None = None
+) -> Answered:
     """Send a request as a WSGI server hands it over: several fields are joined."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": method,
@@ -29,7 +31,7 @@ def over_wsgi(method: str, path: str, headers: Headers) -> Answered:
         text = value.decode("latin-1")
         environ[key] = f"{environ[key]},{text}" if key in environ else text
     started: list[Any] = []
-    response = WSGIHandler()(environ, lambda *args: started.extend(args))
+    response = (handler or WSGIHandler())(environ, lambda *args: started.extend(args))
     body = b"".join(response)
     response.close()
     return int(started[0].split()[0]), dict(started[1]), body
@@ -43,7 +45,9 @@ class OneThread(ASGIHandler):
 
 
 @async_to_sync
-async def over_asgi(method: str, path: str, headers: Headers) -> Answered:
+async def over_asgi(
+    method: str, path: str, headers: Headers, handler: OneThread | None = None
+) -> Answered:
     """Send a request as an ASGI server hands it over: every field as bytes."""
     scope = {
         "type": "http",
@@ -56,7 +60,7 @@ async def over_asgi(method: str, path: str, headers: Headers) -> Answered:
         "headers": headers,
         "server": ("testserver", 80),
     }
-    server = ApplicationCommunicator(OneThread(), scope)
+    server = ApplicationCommunicator(handler or OneThread(), scope)
     await server.send_input({"type": "http.request", "body": b"", "more_body": False})
     start = await server.receive_output(5)
     body = await server.receive_output(5)

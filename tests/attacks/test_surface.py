@@ -1,0 +1,189 @@
+"""Row 175, and every row of B to E and M: one verdict at every door.
+
+Each hostile token of the corpus goes through DRF, the middleware and the decorators, over
+WSGI and ASGI with raw bytes, to projects with each kind of key, one or several. Run with
+``--ds=tests.settings_uuid`` and ``--ds=tests.settings_bare`` for users whose keys are UUIDs
+and strings, as ``tox -e attacks`` does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connection
+
+from jwt_auth import sessions, verify
+from jwt_auth.models import LoginSession
+from tests.attacks.conftest import REPORT
+from tests.attacks.corpus import Maker, honest, hostile
+from tests.attacks.forge import FORGES, b64
+from tests.attacks.limits import Limits
+from tests.attacks.sealing import SEALERS, SealedForge
+from tests.conftest import Clock, private_pem
+from tests.skins.contract import SKINS
+from tests.skins.servers import Answered, OneThread, over_asgi, over_wsgi
+
+DOORS = [
+    "DRF",
+    "DRF behind the middleware",
+    "sync middleware",
+    "async middleware",
+    "sync decorator",
+    "async decorator",
+]
+OTHER_SECRET = {"kty": "oct", "k": b64(bytes(range(100, 164))), "kid": "k9"}
+Send = Callable[[bytes], Answered]
+
+
+def one_key(kind: str) -> tuple[Maker, dict[str, Any]]:
+    """Return who can make tokens for a project with one key, and its settings."""
+    algorithm, _, sealed = kind.partition(" in ")
+    forge = FORGES[algorithm]()
+    if not sealed:
+        return forge, {"SIGNING_KEY": forge.setting}
+    sealer = SEALERS[sealed]()
+    settings = {"SIGNING_KEY": forge.setting, "ENCRYPTION_KEY": sealer.setting}
+    return SealedForge(forge, sealer), settings
+
+
+def several_keys(kind: str) -> tuple[Maker, dict[str, Any]]:
+    """Return the same for a project that also has keys of every other kind."""
+    maker, settings = one_key(kind)
+    used = [settings["SIGNING_KEY"], settings.get("ENCRYPTION_KEY")]
+    kinds = ("RSA-2048", "P-256", "P-384", "Ed25519")
+    # A key that opens tokens does not verify them as well.
+    further = [OTHER_SECRET, *(pem for pem in map(private_pem, kinds) if pem not in used)]
+    settings["VERIFYING_KEYS"] = further
+    if "ENCRYPTION_KEY" in settings:
+        opening = [one().setting for one in SEALERS.values()]
+        settings["DECRYPTION_KEYS"] = [one for one in opening if one not in [*used, *further]]
+    return maker, settings
+
+
+KINDS = [*FORGES, *(f"HS256 in {name}" for name in SEALERS), "ES256 in dir"]
+SET_UPS = [(kind, keys) for kind in KINDS for keys in (one_key, several_keys)]
+if os.environ.get("JWT_AUTH_TEST_ATTACKS") is None:
+    # All of them take minutes: see tox.ini. These meet every branch.
+    SET_UPS = [("HS256", one_key), ("ES256", several_keys), ("HS256 in EC", several_keys)]
+
+# Of a text key every other text is another one: see the spellings below.
+OF_A_NUMBER = {"a zero in front": "0{}", "a sign": "+{}", "a space": " {}", "a point": "{}.0"}
+OF_A_UUID = {"braces": "{{{}}}", "a URN": "urn:uuid:{}", "a space": " {}"}
+OF_A_TEXT = {"another case": "{}A", "a space": "{} ", "NUL": "{}\x00"}
+
+
+def spellings() -> dict[str, str]:
+    """Return subjects that a careless look-up takes for the user's key."""
+    kind = get_user_model()._meta.pk.get_internal_type()
+    return {"UUIDField": OF_A_UUID, "CharField": OF_A_TEXT}.get(kind, OF_A_NUMBER)
+
+
+@pytest.fixture
+def doors(settings: Any, kept_connection: None) -> Callable[[], Iterator[tuple[str, Send]]]:
+    """Return each skin over each protocol, as something that takes what follows ``Bearer``."""
+    settings.ROOT_URLCONF = "tests.skins.urls"
+    skins = {skin.name: skin for skin in SKINS}
+
+    def each() -> Iterator[tuple[str, Send]]:
+        for name in DOORS:
+            skin = skins[name]
+            settings.MIDDLEWARE = list(skin.middleware)
+            path = skin.path.format("any")
+            wsgi, asgi = WSGIHandler(), OneThread()
+
+            def by_wsgi(raw: bytes, path: str = path, handler: Any = wsgi) -> Answered:
+                return over_wsgi("GET", path, [(b"authorization", b"Bearer " + raw)], handler)
+
+            def by_asgi(raw: bytes, path: str = path, handler: Any = asgi) -> Answered:
+                return over_asgi("GET", path, [(b"authorization", b"Bearer " + raw)], handler)
+
+            yield f"{name} over WSGI", by_wsgi
+            yield f"{name} over ASGI", by_asgi
+
+    return each
+
+
+@contextmanager
+def no_queries() -> Iterator[None]:
+    """Demand that nobody asks the database."""
+
+    def refuse(execute: Any, sql: str, *more: Any) -> Any:
+        raise AssertionError(f"a query: {sql}")
+
+    with connection.execute_wrapper(refuse):
+        yield
+
+
+def rows() -> list[Any]:
+    """Return all that a request might change."""
+    users = get_user_model().objects.order_by("pk").values_list()
+    return [*users, *LoginSession.objects.order_by("pk").values_list()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"), SET_UPS, ids=[f"{kind}-{keys.__name__}" for kind, keys in SET_UPS]
+)
+def test_every_door_refuses_alike(
+    kind: str, keys: Any, user: Any, settings: Any, clock: Clock, doors: Any
+) -> None:
+    maker, settings.JWT_AUTH = keys(kind)
+    claims = dict(verify(sessions.start(user).access_token))
+    tokens = hostile(maker, claims)
+    good = {name: raw.encode() for name, raw in honest(maker, claims).items()}
+    before, began = rows(), time.perf_counter()
+    limits = Limits()
+    verdicts: dict[str, set[tuple[int, str]]] = {name: set() for name in tokens}
+    for count, (door, send) in enumerate(doors(), start=1):
+        limits.traced = count <= 2  # What a token costs is decided below the skins.
+        for name, raw in good.items():
+            status, _, body = send(raw)
+            assert (status, json.loads(body)["user"]) == (200, "ada"), (door, name)
+        with no_queries():
+            for name, raw in tokens.items():
+                with limits:
+                    status, headers, body = send(raw)
+                code = json.loads(body).get("code")
+                verdicts[name].add((status, code))
+                assert status in (400, 401), (door, name, status)
+                assert headers["WWW-Authenticate"].startswith('Bearer realm="api", error='), name
+                assert len(raw) < 20 or raw not in body, (door, name)
+        assert send(good["as issued"])[0] == 200, door
+    told_apart = {name: found for name, found in verdicts.items() if len(found) != 1}
+    assert told_apart == {}
+    expected = {
+        name: {(401, "token_expired")}
+        if name == "expired"
+        else {(401, "token_not_valid"), (400, "invalid_request")}
+        for name in tokens
+    }
+    assert {name: found for name, found in verdicts.items() if not found <= expected[name]} == {}
+    assert rows() == before
+    codes = Counter(code for found in verdicts.values() for _, code in found)
+    REPORT.append(
+        f"{get_user_model()._meta.pk.get_internal_type()}, {kind}, {keys.__name__}: "
+        f"{len(tokens)} hostile tokens at {count} doors, 0 let in "
+        f"({', '.join(f'{number} {code}' for code, number in sorted(codes.items()))}); "
+        f"slowest {limits.seconds * 1000:.0f} ms, most memory {limits.memory / 1e6:.1f} MB; "
+        f"{len(good)} honest ones let in; {time.perf_counter() - began:.1f} s"
+    )
+
+
+def test_a_subject_has_one_spelling(user: Any, settings: Any, clock: Clock, doors: Any) -> None:
+    maker, settings.JWT_AUTH = one_key("HS256")
+    claims = dict(verify(sessions.start(user).access_token))
+    for door, send in doors():
+        assert send(maker.token(claims).encode())[0] == 200
+        for name, spelled in spellings().items():
+            subject = spelled.format(claims["sub"])
+            status, _, body = send(maker.token({**claims, "sub": subject}).encode())
+            found = (status, json.loads(body)["code"])
+            assert found == (401, "token_not_valid"), (door, name)
