@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from tests.attacks.forge import Sign, b64, mac, raw_ecdsa, to_json
+from tests.attacks.sealing import CONTENT_KEY, SealedForge, Sealer
 from tests.conftest import private_pem, public_pem
 
 ALGORITHMS: list[Any] = [
@@ -135,6 +136,62 @@ NO_TIMES = {
 
 IDS: list[Any] = ["", None, 7, ["x"], "x" * 256]
 
+SEALED_HEADERS: dict[str, Any] = {
+    "zip": {"zip": "DEF"},
+    "crit": {"crit": ["exp"]},
+    "crit of nothing": {"crit": []},
+    "p2s": {"p2s": "AAAA", "p2c": 1},
+    "PBES2": {"alg": "PBES2-HS256+A128KW", "p2s": "AAAA", "p2c": 10_000_000},
+    "RSA1_5": {"alg": "RSA1_5"},
+    "RSA-OAEP": {"alg": "RSA-OAEP"},
+    "A256KW": {"alg": "A256KW"},
+    "ECDH-ES": {"alg": "ECDH-ES"},
+    "none": {"alg": "none"},
+    "a list as alg": {"alg": ["dir"]},
+    "no alg": {"alg": ...},
+    "A128GCM": {"enc": "A128GCM"},
+    "A256CBC-HS512": {"enc": "A256CBC-HS512"},
+    "no enc": {"enc": ...},
+    "a list as enc": {"enc": ["A256GCM"]},
+    "an unknown kid": {"kid": "e2"},
+    "no kid": {"kid": ...},
+    "a list as kid": {"kid": ["e1"]},
+    "another cty": {"cty": "json"},
+    "cty in lower case": {"cty": "jwt"},
+    "no cty": {"cty": ...},
+    "a key in the header": {"jwk": {"kty": "oct", "k": b64(CONTENT_KEY)}},
+    "a URL of keys": {"jku": "http://127.0.0.1:1/"},
+    "apu": {"apu": "AAAA"},
+    "typ": {"typ": "at+jwt"},
+}
+
+SEALED_PARTS: dict[str, dict[str, bytes]] = {
+    "no iv": {"iv": b""},
+    "a short iv": {"iv": b"\0" * 8},
+    "a long iv": {"iv": b"\0" * 16},
+    "another iv": {"iv": b"\0" * 12},
+    "no tag": {"tag": b""},
+    "a short tag": {"tag": b"\0" * 4},
+    "a long tag": {"tag": b"\0" * 17},
+    "another tag": {"tag": b"\0" * 16},
+    "no ciphertext": {"ciphertext": b""},
+    "another ciphertext": {"ciphertext": b"\0" * 400},
+    "a wrapped key of no length": {"wrapped": b"\0"},
+    "a wrapped key of zeros": {"wrapped": b"\0" * 40},
+    "a wrapped key of 256 zeros": {"wrapped": b"\0" * 256},
+}
+
+
+def with_parts(sealer: Sealer, inner: str, parts: dict[str, bytes]) -> str:
+    """Seal *inner* and put *parts* in the place of its own."""
+    raw = sealer.seal(inner, **{name: one for name, one in parts.items() if name != "iv"})
+    if "iv" not in parts:
+        return raw
+    # Encrypted under another than the one that is sent.
+    segments = raw.split(".")
+    segments[2] = b64(parts["iv"])
+    return ".".join(segments)
+
 
 def spliced(value: dict[str, Any], text: str) -> bytes:
     """Write *text* behind the last member of an object."""
@@ -251,7 +308,7 @@ def hostile(maker: Maker, claims: dict[str, Any]) -> dict[str, bytes]:
     *claims* are those of a good token; they have ``iat``, ``exp`` and ``sub``.
     """
     found = {}
-    for one in (_texts, _headers, _payloads, _claims, _signatures):
+    for one in (_texts, _headers, _payloads, _claims, _signatures, _seals):
         for name, raw in one(maker, claims):
             assert name not in found, name
             found[name] = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogatepass")
@@ -404,6 +461,22 @@ def _signatures(maker: Maker, claims: dict[str, Any]) -> Named:
     if maker.algorithm in SIGNERS:
         for name, signer in SIGNERS[maker.algorithm](maker.setting).items():
             yield f"signature: {name}", maker.token(claims, sign=signer)
+
+
+def _seals(maker: Maker, claims: dict[str, Any]) -> Named:
+    if not isinstance(maker, SealedForge):
+        return
+    sealer, inner = maker.sealer, maker.forge.token(claims)
+    yield "plain where sealed is demanded", inner
+    yield "sealed twice", sealer.seal(maker.token(claims))
+    for name, changes in SEALED_HEADERS.items():
+        yield f"sealed with {name}", sealer.seal(inner, sealer.header(**changes))
+    for name, parts in SEALED_PARTS.items():
+        yield f"sealed, {name}", with_parts(sealer, inner, parts)
+    # Whoever has a public key can seal: that is no signature.
+    for name, text in {"bare claims": to_json(claims), "nothing": b"", "bytes": b"\xff"}.items():
+        yield f"sealed {name}", sealer.seal(text)
+        yield f"sealed {name} without cty", sealer.seal(text, sealer.header(cty=...))
 
 
 def honest(maker: Maker, claims: dict[str, Any]) -> dict[str, str]:
