@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from typing import Any
 
@@ -17,22 +16,12 @@ from jwt_auth import sessions, verify
 from jwt_auth.models import LoginSession
 from tests.skins.servers import OneThread
 
-pytestmark = [
-    pytest.mark.usefixtures("kept_connection"),
-    # Until 6.1, Django leaves the body of a cancelled request to the collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-
-
-def refresh_and_leave(raw: str, hop: int, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Refresh over ASGI and cancel at the *hop*-th wait for a thread; tell if it came to it."""
-    came_to_it = _refresh_and_leave(raw, hop, monkeypatch)
-    gc.collect()
-    return came_to_it
+pytestmark = pytest.mark.usefixtures("kept_connection")
 
 
 @async_to_sync
-async def _refresh_and_leave(raw: str, hop: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+async def refresh_and_leave(raw: str, hop: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Refresh over ASGI and cancel at the *hop*-th wait for a thread; tell if it came to it."""
     body = json.dumps({"refresh_token": raw}).encode()
     scope = {
         "type": "http",
