@@ -21,8 +21,6 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from django.test import Client
 
-from jwt_auth.runtime import current
-
 # Proofs need a database that several processes share: see tests/proof.
 collect_ignore = [] if os.environ.get("JWT_AUTH_TEST_PROOF") else ["proof"]
 # A service that only verifies has settings of its own: see tests/verifier.
@@ -111,6 +109,9 @@ def silence(listener: Any) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def fresh_process() -> None:
     """Have each test begin as a process does that was just started: nothing is known."""
+    # Not above: whoever needs only a key from here has no settings yet.
+    from jwt_auth.runtime import current
+
     current.cache_clear()
     cache.clear()
 

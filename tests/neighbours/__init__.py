@@ -1,0 +1,1 @@
+"""Compares the app with its neighbours on the same hostile tokens; see ``__main__.py``."""
