@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http.cookies import Morsel
 from typing import Any
 
@@ -18,6 +19,7 @@ from jwt_auth.decorators import jwt_required
 from jwt_auth.models import LoginSession
 from tests import urls as own_urls
 from tests.conftest import PASSWORD, Clock, JSONClient
+from tests.remote.provider import Provider, running
 
 pytestmark = pytest.mark.django_db
 
@@ -118,6 +120,13 @@ def project(settings: Any) -> Any:
 @pytest.fixture
 def browser() -> Browser:
     return Browser()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """Return another issuer, whose keys are there."""
+    with running(Provider()) as one:
+        yield one
 
 
 def attributes(cookie: Morsel[str]) -> dict[str, Any]:
@@ -221,6 +230,31 @@ def test_unsafe_methods_need_the_csrf_token(
     assert "WWW-Authenticate" not in answer.headers
     # The cookie stays: nothing is wrong with it.
     assert ACCESS not in answer.cookies
+
+
+MAPPED: list[str] = []
+
+
+def mapped(claims: Any) -> User:
+    """Map a token of another issuer to a user, and note it."""
+    MAPPED.append(claims.subject)
+    return User.objects.get()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_projects_function_comes_after_the_csrf_token(
+    browser: Browser, user: User, settings: Any, provider: Provider, place: str
+) -> None:
+    settings.DEBUG = True  # For a provider without TLS.
+    trusted = provider.settings(USER=f"{__name__}.mapped")
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": ACCESS}, "TRUSTED_ISSUERS": trusted}
+    browser.csrf = browser.send("get", f"{HERE}csrf/").json()["csrf_token"]
+    browser.cookies[ACCESS] = provider.token(sub="abc")
+    MAPPED.clear()
+    assert browser.send("post", place, **{"X-CSRFToken": "x" * 32}).status_code == 403
+    assert MAPPED == []
+    assert browser.send("post", place).json() == {"pk": user.pk}
+    assert MAPPED == ["abc"]
 
 
 @pytest.mark.parametrize(
