@@ -151,7 +151,8 @@ class BrowserRefreshView(_BrowserEndpoint, SessionEndpoint):
         try:
             raw = self.refresh_cookie(request)
             if raw is None:
-                raise errors.NotAuthenticated("no refresh cookie")
+                # Nothing to forget: an answer that is late might delete another's cookies.
+                return refresh_refused(errors.NotAuthenticated("no refresh cookie"))
             count_refresh(current().refresh_tokens.read(raw).session_id)
             pair = sessions.refresh(raw, request._request)
         except (errors.CSRFFailed, errors.Throttled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, router
+from django.db.migrations.recorder import MigrationRecorder
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.settings import api_settings
 
@@ -20,6 +22,7 @@ from jwt_auth.authentication import JWTAuthentication
 from jwt_auth.conf import Problem, read_settings
 from jwt_auth.middleware import stands_above_authentication_middleware
 from jwt_auth.models import LoginSession
+from jwt_auth.transports import number_of_proxies
 
 
 def connect() -> None:
@@ -29,6 +32,8 @@ def connect() -> None:
     register(check_authentication_classes, Tags.security)
     register(check_middleware_order, Tags.security)
     register(check_cors, Tags.security)
+    register(check_cookies_of_another_site, Tags.security)
+    register(check_number_of_proxies, Tags.security)
     register(check_cache_for_production, Tags.security, deploy=True)
     register(check_migrations, Tags.database)
 
@@ -83,17 +88,56 @@ def check_middleware_order(**kwargs: Any) -> list[CheckMessage]:
 
 def check_cors(**kwargs: Any) -> list[CheckMessage]:
     """Warn when django-cors-headers lets every site call with its visitors' credentials."""
-    everybody = getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) or getattr(
-        settings, "CORS_ORIGIN_ALLOW_ALL", False
+    everybody = (
+        getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False)
+        or getattr(settings, "CORS_ORIGIN_ALLOW_ALL", False)
+        or any(
+            re.match(one, "https://a.host.that.nobody.has.named.invalid")
+            for one in getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ())
+        )
     )
     if not everybody or not getattr(settings, "CORS_ALLOW_CREDENTIALS", False):
         return []
     return [
         Warning(
-            "CORS_ALLOW_ALL_ORIGINS and CORS_ALLOW_CREDENTIALS are both on: any site can read what "
-            "your views answer to its visitors' cookies.",
+            "CORS allows all origins, with credentials: any site can read what your views answer "
+            "to its visitors' cookies.",
             hint="Name the sites in CORS_ALLOWED_ORIGINS.",
             id="jwt_auth.W007",
+        )
+    ]
+
+
+def check_cookies_of_another_site(**kwargs: Any) -> list[CheckMessage]:
+    """Warn when browsers would send our cookies from another site, and Django's not."""
+    configuration, _ = read_settings()
+    cookies = None if configuration is None else configuration.cookies
+    if cookies is None or cookies.samesite != "None":
+        return []
+    # The CSRF token is in a cookie of its own or in the session's.
+    name = "SESSION_COOKIE" if settings.CSRF_USE_SESSIONS else "CSRF_COOKIE"
+    if getattr(settings, f"{name}_SAMESITE") == "None" and getattr(settings, f"{name}_SECURE"):
+        return []
+    return [
+        Warning(
+            f'COOKIES has SAMESITE "None", and {name}_SAMESITE is not: requests of another site '
+            "bring the tokens and not the CSRF token, and are refused.",
+            hint=f'Set {name}_SAMESITE = "None" and {name}_SECURE = True.',
+            id="jwt_auth.W009",
+        )
+    ]
+
+
+def check_number_of_proxies(**kwargs: Any) -> list[CheckMessage]:
+    """Warn when DRF's ``NUM_PROXIES`` is no number, as when it is read from the environment."""
+    if api_settings.NUM_PROXIES is None or number_of_proxies() is not None:
+        return []
+    return [
+        Warning(
+            "NUM_PROXIES of REST_FRAMEWORK is no whole number: failed logins are counted as if it "
+            "were unset.",
+            hint="Write it as in 1, without quotes.",
+            id="jwt_auth.W010",
         )
     ]
 
@@ -136,7 +180,11 @@ def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> l
     except (DatabaseError, ImproperlyConfigured):
         # Django's own checks and commands say so.
         return []
-    if LoginSession._meta.db_table in tables:
+    # A database in which nothing is yet is about to be migrated.
+    if (
+        LoginSession._meta.db_table in tables
+        or MigrationRecorder.Migration._meta.db_table not in tables
+    ):
         return []
     return [
         Warning(

@@ -19,6 +19,8 @@ from jwt_auth.errors import CookieTooLong, CSRFFailed, InvalidRequest, TokenNotV
 from jwt_auth.tokens.jws import MAX_LENGTH
 
 logger = logging.getLogger("jwt_auth")
+# Where Django says why it has refused a request.
+_csrf_logger = logging.getLogger("django.security.csrf")
 
 # RFC 9110 section 11.1: the scheme is a token, compared without regard to case.
 # Leading white space is looked through only to refuse it: nothing is stripped.
@@ -30,6 +32,8 @@ _ANOTHER_BEARER = re.compile(r",\s*bearer\s", re.IGNORECASE | re.ASCII)
 _ROOM_FOR_SCHEME = len("Bearer ")
 # Left on a request whose CSRF check was waived for a token in the header.
 _WAIVED = "_jwt_auth_waived_csrf"
+# Left on a request of which the log knows that it was refused.
+_RECORDED = "_jwt_auth_recorded_csrf"
 # What Django raises of a body that it cannot read.
 _UNREADABLE = (
     BadRequest,
@@ -133,7 +137,8 @@ class _CSRFCheck(CsrfViewMiddleware):
     def _reject(self, request: Any, reason: str) -> Any:
         return reason
 
-    def fails(self, request: Any) -> bool:
+    def failure(self, request: Any) -> str | None:
+        """Return why *request* is refused, in Django's words; `None` if it passes."""
         waived = getattr(request, _WAIVED, False)
         # What was waived, or held, for a token in the header says nothing of a cookie.
         before = {
@@ -144,19 +149,21 @@ class _CSRFCheck(CsrfViewMiddleware):
         for name in before:
             setattr(request, name, False)
         try:
-            return self._fails(request)
+            return self._failure(request)
         except _UNREADABLE:
             # The body is looked at for a token, and may be none.
-            return True
+            return "The body cannot be read."
         finally:
             for name, value in before.items():
                 setattr(request, name, value)
 
-    def _fails(self, request: Any) -> bool:
+    def _failure(self, request: Any) -> str | None:
         self.process_request(request)
         # Against a view that is not exempt, whatever the real one is.
         view: Any = _unsafe_view
-        return self.process_view(request, view, (), {}) is not None
+        # What _reject() returns, which is no answer here.
+        reason: Any = self.process_view(request, view, (), {})
+        return None if reason is None else str(reason)
 
     def trusts_origin(self, request: Any) -> bool:
         trusted: bool = self._origin_verified(request)  # type: ignore[attr-defined]
@@ -176,11 +183,15 @@ def demand_own_site(request: Any) -> None:
     Raises:
         CSRFFailed: it is.
     """
-    if "HTTP_ORIGIN" in request.META:
-        foreign = not _CSRFCheck().trusts_origin(request)
-    else:
-        foreign = request.META.get("HTTP_SEC_FETCH_SITE") == "cross-site"
-    if foreign:
+    origin = request.META.get("HTTP_ORIGIN")
+    if origin is not None:
+        if not _CSRFCheck().trusts_origin(request):
+            # Behind a proxy that ends TLS, say, nothing else tells what is wrong.
+            here = f"this host's by {request.scheme}"
+            _record(request, f"{origin!a:.100} is neither {here} nor in CSRF_TRUSTED_ORIGINS")
+            raise CSRFFailed("sent by another site")
+    elif request.META.get("HTTP_SEC_FETCH_SITE") == "cross-site":
+        _record(request, "Sec-Fetch-Site is cross-site")
         raise CSRFFailed("sent by another site")
 
 
@@ -195,8 +206,19 @@ def demand_csrf_token(request: Any) -> None:
     if not is_unsafe(request):
         return
     demand_own_site(request)
-    if _CSRFCheck().fails(request):
+    failure = _CSRFCheck().failure(request)
+    if failure is not None:
+        _record(request, ascii(failure)[1:-1][:200])
         raise CSRFFailed("no CSRF token, or another one")
+
+
+def _record(request: Any, reason: str) -> None:
+    # The middleware and the view may both have asked. Nor is every such request refused: a
+    # login, say, does not go by the cookie that it brings.
+    if not getattr(request, _RECORDED, False):
+        setattr(request, _RECORDED, True)
+        path = ascii(request.path)[1:-1][:100]
+        _csrf_logger.warning("Not taken for a request of this site (%s): %s", reason, path)
 
 
 def give_csrf_token(request: Any, response: Any) -> None:
@@ -235,7 +257,7 @@ def client_address(request: Any) -> str | None:
     what is no address, such as a Unix socket.
     """
     text = request.META.get("REMOTE_ADDR", "")
-    proxies = api_settings.NUM_PROXIES
+    proxies = number_of_proxies()
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR")
     if proxies and forwarded:
         hops = forwarded.split(",")
@@ -244,6 +266,12 @@ def client_address(request: Any) -> str | None:
         return str(ipaddress.ip_address(_without_port(text.strip())))
     except ValueError:
         return None
+
+
+def number_of_proxies() -> int | None:
+    """Return DRF's ``NUM_PROXIES``; `None` if it is unset, or no number (a check warns)."""
+    proxies = api_settings.NUM_PROXIES
+    return proxies if type(proxies) is int and proxies >= 0 else None
 
 
 def _without_port(text: str) -> str:
@@ -286,7 +314,7 @@ def countable_address(request: Any) -> str | None:
     address = ipaddress.ip_address(text)
     if address.version == 6 and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    if not api_settings.NUM_PROXIES and any(address in one for one in _SHARED_NETWORKS):
+    if number_of_proxies() is None and any(address in one for one in _SHARED_NETWORKS):
         return None
     if address.version == 4:
         return str(address)

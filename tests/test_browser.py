@@ -481,6 +481,42 @@ def test_another_site_signs_nobody_out(
     assert not answer.cookies
 
 
+def test_a_refresh_without_a_cookie_deletes_none(browser: Browser, user: User) -> None:
+    # It may be late, and another tab have signed in meanwhile.
+    answer = browser.send("post", f"{HERE}refresh/")
+    assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+    assert not {ACCESS, REFRESH} & set(answer.cookies)
+
+
+FORBIDDEN = {
+    "another scheme": ({"Origin": "http://testserver"}, "neither this host's by https"),
+    "another site": (
+        {"Origin": "https://other.example\n"},
+        r"'https://other.example\n' is neither",
+    ),
+    "said by the browser": ({"Origin": None, "Sec-Fetch-Site": "cross-site"}, "Sec-Fetch-Site"),
+    "no token": ({"X-CSRFToken": None}, "CSRF token missing."),
+}
+
+
+@pytest.mark.parametrize(("headers", "reason"), FORBIDDEN.values(), ids=FORBIDDEN)
+def test_the_log_says_why(
+    browser: Browser,
+    user: User,
+    headers: dict[str, Any],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    browser.sign_in()
+    answer = browser.send("post", f"{HERE}refresh/", **headers)
+    assert answer.json() == {"detail": answer.json()["detail"], "code": "csrf_failed"}
+    [record] = [one for one in caplog.records if one.name == "django.security.csrf"]
+    assert record.levelname == "WARNING"
+    assert reason in record.getMessage()
+    assert "/auth/browser/refresh/" in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
 def test_a_trusted_site_does(browser: Browser, user: User, settings: Any) -> None:
     settings.CSRF_TRUSTED_ORIGINS = ["https://app.example"]
     headers = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}

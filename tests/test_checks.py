@@ -27,6 +27,54 @@ def test_cors(settings: Any, name: str, everybody: bool, credentials: bool, ids:
     assert found(tags=["security"]) == ids
 
 
+@pytest.mark.parametrize(
+    ("pattern", "ids"),
+    [
+        (r".*", ["jwt_auth.W007"]),
+        (r"https://\w+\.example\.com$", []),
+        (r"^https://", ["jwt_auth.W007"]),
+    ],
+)
+def test_cors_by_pattern(settings: Any, pattern: str, ids: list[str]) -> None:
+    settings.CORS_ALLOWED_ORIGIN_REGEXES = [pattern]
+    settings.CORS_ALLOW_CREDENTIALS = True
+    assert found(tags=["security"]) == ids
+
+
+@pytest.mark.parametrize(
+    ("others", "ids"),
+    [
+        ({}, ["jwt_auth.W009"]),
+        ({"CSRF_COOKIE_SAMESITE": "None"}, ["jwt_auth.W009"]),
+        ({"CSRF_COOKIE_SAMESITE": "None", "CSRF_COOKIE_SECURE": True}, []),
+        ({"CSRF_USE_SESSIONS": True}, ["jwt_auth.W009"]),
+        (
+            {
+                "CSRF_USE_SESSIONS": True,
+                "SESSION_COOKIE_SAMESITE": "None",
+                "SESSION_COOKIE_SECURE": True,
+            },
+            [],
+        ),
+    ],
+)
+def test_cookies_for_another_site(settings: Any, others: dict[str, Any], ids: list[str]) -> None:
+    for name, value in others.items():
+        setattr(settings, name, value)
+    settings.JWT_AUTH = {"COOKIES": {}}
+    assert found(tags=["security"]) == []
+    settings.JWT_AUTH = {"COOKIES": {"SAMESITE": "None"}}
+    assert found(tags=["security"]) == ids
+
+
+@pytest.mark.parametrize(
+    ("proxies", "warned"), [(None, False), (0, False), (2, False), ("1", True), (-1, True)]
+)
+def test_the_number_of_proxies(settings: Any, proxies: Any, warned: bool) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": proxies}
+    assert found(tags=["security"]) == (["jwt_auth.W010"] if warned else [])
+
+
 CACHES = {
     "django.core.cache.backends.locmem.LocMemCache": True,
     "django.core.cache.backends.dummy.DummyCache": True,
@@ -53,7 +101,7 @@ def test_without_a_default_cache(settings: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_table(settings: Any) -> None:
+def test_the_table(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(databases=["default"]) == []
     with connection.schema_editor() as editor:
         editor.delete_model(LoginSession)
@@ -61,6 +109,10 @@ def test_the_table(settings: Any) -> None:
         assert found(databases=["default"]) == ["jwt_auth.W008"]
         # Nobody has asked for the database, or nothing is asked of it.
         assert found() == []
+        # So does `migrate`, before it begins in a database in which nothing is.
+        with monkeypatch.context() as patch:
+            patch.setattr(connection.introspection, "table_names", lambda: [])
+            assert found(databases=["default"]) == []
         settings.JWT_AUTH = {"REFRESH_TOKEN_LIFETIME": None}
         assert found(databases=["default"]) == []
     finally:

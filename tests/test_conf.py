@@ -195,7 +195,14 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
         "one name",
         "its own",
     ),
-    "samesite": ({"COOKIES": {"SAMESITE": "lax"}}, "E002", "SAMESITE", "'Lax'"),
+    "samesite": ({"COOKIES": {"SAMESITE": "lax"}}, "E017", "SAMESITE", "'Lax'"),
+    "samesite of a wrong type": ({"COOKIES": {"SAMESITE": None}}, "E002", "SAMESITE", "string"),
+    "a __Host- name for a domain": (
+        {"COOKIES": {"ACCESS": "__Host-access_token", "DOMAIN": "example.com"}},
+        "E017",
+        "ACCESS",
+        "With DOMAIN set, it begins with __Secure-",
+    ),
     "a domain that is none": ({"COOKIES": {"DOMAIN": "a b"}}, "E017", "DOMAIN", "example.com"),
     "rates as text": ({"THROTTLE_RATES": "10/min"}, "E002", "THROTTLE_RATES", "dict"),
     "a misspelled rate": (

@@ -194,6 +194,26 @@ def test_unless_a_proxy_is_configured(
     assert tries(client, 3, **forged, **one) == [429] * 3
 
 
+def test_without_proxies_every_address_is_a_client(
+    client: JSONClient, user: User, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_settings, "NUM_PROXIES", 0)
+    one = {"REMOTE_ADDR": "10.0.0.7"}
+    forged = {"HTTP_X_FORWARDED_FOR": lambda turn: f"192.0.2.{turn}"}
+    assert tries(client, 11, **forged, **one) == [401] * 10 + [429]
+    assert tries(client, 1, REMOTE_ADDR="10.0.0.8") == [401]
+
+
+@pytest.mark.parametrize("proxies", ["1", -1, 1.0, True])
+def test_what_is_no_number_of_proxies_is_none(
+    client: JSONClient, user: User, clock: Clock, monkeypatch: pytest.MonkeyPatch, proxies: Any
+) -> None:
+    monkeypatch.setattr(api_settings, "NUM_PROXIES", proxies)
+    one = {"HTTP_X_FORWARDED_FOR": PUBLIC, "REMOTE_ADDR": OTHER}
+    assert tries(client, 11, **one) == [401] * 10 + [429]
+    assert tries(client, 12, HTTP_X_FORWARDED_FOR=PUBLIC, REMOTE_ADDR="127.0.0.1")[-1] == 401
+
+
 def test_a_bearer_token_changes_nothing(client: JSONClient, user: User, clock: Clock) -> None:
     token = client.login().json()["access_token"]
     bearer = {"HTTP_AUTHORIZATION": f"Bearer {token}"}

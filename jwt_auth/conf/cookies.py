@@ -42,12 +42,10 @@ def read_cookies(report: Report) -> CookieSettings | None:
         return None
     inner = report.inner("COOKIES", raw)
     inner.names("the dict", NAMES)
-    samesite = inner.get(
-        "SAMESITE",
-        "Lax",
-        lambda value: isinstance(value, str) and value in SAMESITE,
-        f"one of {', '.join(map(repr, SAMESITE))}",
-    )
+    samesite = inner.get("SAMESITE", "Lax", lambda value: isinstance(value, str), "a string")
+    if samesite not in SAMESITE:
+        one_of = ", ".join(map(repr, SAMESITE))
+        inner.error("E017", "SAMESITE is no such attribute.", f"It is one of {one_of}.")
     domain = inner.optional_text("DOMAIN")
     if domain is not None and _DOMAIN.fullmatch(domain) is None:
         inner.error("E017", "DOMAIN is no domain.", 'Write it as "example.com", or leave it out.')
@@ -57,7 +55,7 @@ def read_cookies(report: Report) -> CookieSettings | None:
     prefixes = ("__Host-", "__Secure-") if domain is None else ("__Secure-",)
     access = None
     if raw.get("ACCESS") is not None:
-        access = _name(inner, "ACCESS", "__Host-access_token", prefixes)
+        access = _name(inner, "ACCESS", f"{prefixes[0]}access_token", prefixes)
     if access == refresh:
         inner.error("E017", "ACCESS and REFRESH are one name.", "Give each cookie its own.")
     return CookieSettings(refresh, access, samesite, domain)
@@ -76,7 +74,8 @@ def _name(report: Report, name: str, default: str, prefixes: tuple[str, ...]) ->
     report.error(
         "E017",
         f"{name} is no name for such a cookie.",
-        f"It begins with {' or '.join(prefixes)} and has the word token in it, "
+        ("With DOMAIN set, it" if report.raw.get("DOMAIN") is not None else "It")
+        + f" begins with {' or '.join(prefixes)} and has the word token in it, "
         f'as "{prefixes[0]}{name.lower()}_token".',
     )
     return default
