@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from jwt_auth import sessions, verify
 from jwt_auth.models import LoginSession
-from tests.attacks.forge import FORGES, Forge, to_json
+from tests.attacks.forge import FORGES, SECRET, Forge, b64, to_json
 from tests.attacks.limits import Limits
-from tests.conftest import NOW, Clock, JSONClient
+from tests.conftest import NOW, PASSWORD, Clock, JSONClient
 from tests.remote.provider import AUDIENCE, ISSUER, public_jwk
 
 # One's own key, and another issuer's.
@@ -83,9 +85,34 @@ class Target:
         self.accepts(self._genuine)
         return answer
 
+    def survives(
+        self, send: Callable[[], Any], *, secrets: Collection[str] = (), but: Collection[Any] = ()
+    ) -> Any:
+        """Demand that the request which *send* makes harms nobody. Return its answer.
+
+        No row of any table changes, *but* those of the sessions with these ids.
+        """
+        before = _everything(but)
+        self._caplog.clear()
+        with Limits():
+            answer = send()
+        assert answer.status_code < 500, answer.content
+        assert _everything(but) == before
+        for secret in (PASSWORD, SECRET.decode(), b64(SECRET), *secrets):
+            assert secret not in answer.text
+            assert secret not in self._caplog.text
+        self.accepts(self._genuine)
+        return answer
+
     def _rows(self) -> list[Any]:
         users = get_user_model().objects.values_list().order_by("pk")
         return [*users, *LoginSession.objects.values_list().order_by("pk")]
+
+
+def _everything(but: Collection[Any]) -> dict[str, list[Any]]:
+    rows = {model._meta.label: model._base_manager.order_by("pk") for model in apps.get_models()}
+    rows[LoginSession._meta.label] = LoginSession.objects.exclude(pk__in=but).order_by("pk")
+    return {label: list(found.values_list()) for label, found in rows.items()}
 
 
 @pytest.fixture(params=["HS256"])
