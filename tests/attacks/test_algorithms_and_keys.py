@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 
+import jwt_auth
+from jwt_auth.tokens import jws
 from jwt_auth.tokens.claims import read_segment
 from tests.attacks.conftest import SET_UPS, Target
 from tests.attacks.corpus import ALGORITHMS, KIDS, SIGNERS, spellings
-from tests.attacks.forge import SECRET, b64, hs256, mac, raw_ecdsa, to_json
+from tests.attacks.forge import SECRET, Sign, b64, hs256, mac, raw_ecdsa, to_json
 from tests.conftest import JSONClient
 
 every_algorithm = pytest.mark.parametrize("target", SET_UPS, indirect=True)
@@ -32,6 +39,39 @@ def test_alg_is_exactly_the_keys_own(target: Target, name: Any) -> None:
 def test_alg_has_to_be_there(target: Target) -> None:
     target.refuses(target.forge.token(target.claims, target.forge.header(alg=...)))
     target.refuses(target.forge.token(target.claims, target.forge.header(alg=..., kid=...)))
+
+
+SCHEMES: dict[str, Any] = {
+    "RS384": (padding.PKCS1v15(), hashes.SHA384()),
+    "RS512": (padding.PKCS1v15(), hashes.SHA512()),
+    "PS256": (padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256()),
+    "PS512": (padding.PSS(padding.MGF1(hashes.SHA512()), 64), hashes.SHA512()),
+}
+
+
+def other_signers(target: Target) -> dict[str, Sign]:
+    """Return what the key of *target* can sign by other algorithms than its own."""
+    if target.forge.algorithm == "HS256":
+        return {name: mac(SECRET, name) for name in ("HS384", "HS512")}
+    key: Any = serialization.load_pem_private_key(target.forge.setting, None)
+
+    def signer(name: str) -> Sign:
+        return lambda signed: bytes(key.sign(signed, *SCHEMES[name]))
+
+    return {name: signer(name) for name in SCHEMES}
+
+
+@pytest.mark.parametrize("target", ["HS256", "RS256"], indirect=True)
+def test_a_key_has_one_algorithm(target: Target, settings: Any) -> None:
+    own = settings.JWT_AUTH
+    for name, sign in other_signers(target).items():
+        raw = target.forge.token(target.claims, target.forge.header(alg=name), sign)
+        nameless = target.forge.token(target.claims, target.forge.header(alg=name, kid=...), sign)
+        settings.JWT_AUTH = {**own, "ALGORITHM": name}
+        target.accepts(raw)
+        settings.JWT_AUTH = own
+        target.refuses(raw)
+        target.refuses(nameless)
 
 
 @pytest.mark.parametrize("target", SET_UPS[1:], indirect=True)
@@ -73,11 +113,12 @@ def test_the_derived_key_is_not_the_secret_key(
 def test_key_material_in_the_token_is_not_looked_at(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_network(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("a connection was made")
+    def nothing_of_it(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a connection was made, or a file was opened")
 
-    monkeypatch.setattr("socket.getaddrinfo", no_network)
-    monkeypatch.setattr("socket.socket.connect", no_network)
+    monkeypatch.setattr("socket.getaddrinfo", nothing_of_it)
+    monkeypatch.setattr("socket.socket.connect", nothing_of_it)
+    monkeypatch.setattr("builtins.open", nothing_of_it)
     mine = ec.generate_private_key(ec.SECP256R1())
     point = mine.public_key().public_numbers()
     jwk = {
@@ -94,7 +135,9 @@ def test_key_material_in_the_token_is_not_looked_at(
     for member in (
         {"jwk": jwk},
         {"jku": "http://127.0.0.1:9/jwks.json"},
+        {"jku": f"file://{__file__}"},
         {"x5u": "http://127.0.0.1:9/cert.pem"},
+        {"x5u": "file:///dev/null"},
         {"x5c": ["MIIB"]},
         {"x5t": "abc"},
     ):
@@ -119,6 +162,32 @@ def test_without_kid_there_must_be_no_choice(target: Target, settings: Any) -> N
     }
     target.refuses(anonymous)
     target.accepts(target.forge.token(target.claims))
+
+
+def test_a_token_costs_one_signature_check(
+    target: Target, client: JSONClient, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [bytes([number]) * 16 + SECRET for number in range(1, 5)]
+    settings.JWT_AUTH = {"SIGNING_KEY": target.forge.setting, "VERIFYING_KEYS": others}
+    checked: list[Any] = []
+    holds = jws._holds
+
+    def counted(key: Any, *args: Any) -> bool:
+        checked.append(key.kid)
+        return holds(key, *args)
+
+    monkeypatch.setattr("jwt_auth.tokens.jws._holds", counted)
+    kid = target.forge.kid
+    for expected, header, sign in [
+        ([kid], target.forge.header(), mac(SECRET)),
+        ([kid], target.forge.header(), mac(b"x" * 40)),
+        ([], target.forge.header(kid="k2"), mac(others[0])),
+        ([], target.forge.header(kid=...), mac(others[0])),
+        ([], target.forge.header(kid=...), mac(SECRET)),
+    ]:
+        checked.clear()
+        client.whoami(target.forge.token(target.claims, header, sign))
+        assert checked == expected
 
 
 def test_a_retired_key_stays_retired(target: Target, settings: Any, user: Any) -> None:
@@ -159,6 +228,38 @@ def test_any_change_is_noticed(target: Target) -> None:
 def test_signatures_have_one_form(target: Target) -> None:
     for sign in SIGNERS[target.forge.algorithm](target.forge.setting).values():
         target.refuses(target.forge.token(target.claims, sign=sign))
+
+
+# What must not be compared by `==`, whose time tells how much of a guess is right.
+SECRET_NAMES = re.compile(
+    r"(^|_)(mac|digest|signature|proof|secret|handle|mark|tag|csrf|key_id|refresh_token)s?$"
+)
+
+
+def compared_in_variable_time(source: str) -> Iterator[str]:
+    """Return the comparisons in *source* that name something secret."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Compare):
+            continue
+        if not any(isinstance(one, ast.Eq | ast.NotEq) for one in node.ops):
+            continue
+        for side in (node.left, *node.comparators):
+            called = side.func if isinstance(side, ast.Call) else side
+            named = getattr(called, "id", None) or getattr(called, "attr", "")
+            if SECRET_NAMES.search(named):
+                yield ast.unparse(node)
+
+
+def test_secrets_are_compared_in_constant_time() -> None:
+    for bad in ("mac == x", "x != token.mac", "hmac.digest(k, b) == y", "row.password_mark == m"):
+        assert list(compared_in_variable_time(bad)) == [bad]
+    root = Path(jwt_auth.__file__).parent
+    sources = {path: path.read_text() for path in root.rglob("*.py")}
+    found = {path: list(compared_in_variable_time(text)) for path, text in sources.items()}
+    assert {str(path): lines for path, lines in found.items() if lines} == {}
+    # What does compare them.
+    assert "hmac.compare_digest" in sources[root / "tokens" / "refresh.py"]
+    assert "hmac.compare_digest" in sources[root / "users.py"]
 
 
 def test_whatever_the_library_raises_is_a_refusal(

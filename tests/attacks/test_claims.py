@@ -6,10 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import RequestFactory
+from rest_framework.request import Request
 
-from jwt_auth import sessions
+from jwt_auth import sessions, verify
+from jwt_auth.authentication import JWTAuthentication
 from tests.attacks.conftest import Target
 from tests.attacks.corpus import IDS, NO_TIMES, TYPES
+from tests.attacks.forge import mac
 from tests.conftest import Clock, JSONClient
 
 ISSUER = "https://issuer.example"
@@ -145,6 +149,19 @@ def test_a_token_from_the_future_waits(target: Target, name: str, ahead: int, pa
     (target.accepts if passes else target.refuses)(raw)
 
 
+@pytest.mark.parametrize("name", ["nbf", "iat"])
+@pytest.mark.parametrize(("ahead", "passes"), [(120, True), (121, False)])
+def test_a_longer_leeway_waits_as_long(
+    target: Target, settings: Any, name: str, ahead: int, passes: bool
+) -> None:
+    settings.JWT_AUTH = {
+        "SIGNING_KEY": target.forge.setting,
+        "LEEWAY": timedelta(seconds=120),
+    }
+    raw = target.forge.token(target.having(**{name: target.claims["iat"] + ahead}))
+    (target.accepts if passes else target.refuses)(raw)
+
+
 SUBJECTS: list[Any] = [
     "",
     None,
@@ -176,8 +193,49 @@ def test_a_subject_of_another_session_opens_no_row(target: Target, client: JSONC
     assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
 
 
+# In its one spelling, and still nobody: SQLite, PostgreSQL and Django's fields each refuse
+# some of these in a way of their own.
+IMPOSSIBLE = {
+    "pk": ["0", "-1", "2147483648", "9223372036854775808", "9" * 40, "9" * 4000],
+    "username": ["nobody", "a\x00b", "x" * 5000, "é" * 300, "a'; --", "%s"],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "subject"),
+    [(field, one) for field, subjects in IMPOSSIBLE.items() for one in subjects],
+    ids=lambda text: ascii(text)[:15],
+)
+@pytest.mark.parametrize("path", ["/profile/", "/active/", "/eager/"])
+@pytest.mark.parametrize("lifetime", [timedelta(days=14), None], ids=["sessions", "no sessions"])
+def test_an_impossible_subject_is_nobody(
+    target: Target,
+    client: JSONClient,
+    settings: Any,
+    user: Any,
+    path: str,
+    field: str,
+    subject: str,
+    lifetime: timedelta | None,
+) -> None:
+    settings.JWT_AUTH = {
+        "SIGNING_KEY": target.forge.setting,
+        "USER_ID_FIELD": field,
+        "REFRESH_TOKEN_LIFETIME": lifetime,
+    }
+    target._genuine = sessions.start(user).access_token
+    claims = dict(verify(target._genuine))
+    good = target.forge.token(claims)
+    assert client.call("get", path, token=good).status_code == 200
+    raw = target.forge.token({**claims, "sub": subject})
+    answer = target.survives(lambda: client.call("get", path, token=raw), secrets=[raw])
+    assert answer.status_code == 401
+    assert answer.json()["code"] in {"token_not_valid", "session_ended"}
+
+
 @pytest.mark.parametrize("value", IDS, ids=lambda value: ascii(value)[:10])
 def test_a_jti_is_a_short_text(target: Target, value: Any) -> None:
+    target.accepts(target.forge.token(target.having(jti="x" * 255)))
     target.refuses(target.forge.token(target.having(jti=value)))
 
 
@@ -195,12 +253,29 @@ def test_a_token_bound_to_a_key_is_refused(target: Target, value: Any) -> None:
 
 
 def test_claims_grant_nothing_by_themselves(target: Target, client: JSONClient, user: Any) -> None:
-    raw = target.forge.token(
-        target.having(is_staff=True, is_superuser=True, groups=["x"], pk=7, user_id=7, username="x")
-    )
-    assert client.call("get", "/profile/", token=raw).json() == {"name": "ada"}
-    user.refresh_from_db()
-    assert not user.is_staff
+    granted = {
+        "is_staff": True,
+        "is_superuser": True,
+        "is_active": True,
+        "groups": ["x"],
+        "permissions": ["auth.delete_user"],
+        "pk": 7,
+        "id": 7,
+        "user_id": 7,
+        "username": "x",
+        "__class__": "x",
+        "_state": {},
+    }
+    raw = target.forge.token(target.having(**granted))
+    answer = target.survives(lambda: client.call("get", "/profile/", token=raw), secrets=[raw])
+    assert answer.json() == {"name": "ada"}
+    request = RequestFactory().get("/", headers={"Authorization": f"Bearer {raw}"})
+    found, _ = JWTAuthentication().authenticate(Request(request)) or (None, None)
+    assert (found.pk, found.username, type(found).__name__) == (user.pk, "ada", "LazyUser")
+    assert (found.is_staff, found.is_superuser) == (False, False)
+    assert not found.has_perm("auth.delete_user")
+    answer = client.call("get", "/stateless/", token=raw)
+    assert answer.json() == {"name": str(user.pk)}
 
 
 @pytest.mark.parametrize("roles", ["editors", {"editors": 1}, ["editors", 7], None, 7, True])
@@ -219,6 +294,10 @@ def test_codes_tell_apart_only_after_the_signature(target: Target, clock: Clock,
     target.refuses(raw, "token_expired")
     target.refuses(raw[:-3] + "AAA", "token_not_valid")
     target.refuses(foreign, "token_not_valid")
+    target.refuses(target.forge.token(target.having(aud="x")), "token_not_valid")
+    target.refuses(target.forge.token(target.claims, sign=mac(b"x" * 40)), "token_not_valid")
+    header = target.forge.header(typ="JWT")
+    target.refuses(target.forge.token(target.claims, header), "token_not_valid")
 
 
 def test_a_refresh_token_is_no_access_token_and_the_reverse(
