@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 import jwt_auth
-from jwt_auth import sessions
+from jwt_auth import sessions, verify
 from jwt_auth.tokens import jws
 from jwt_auth.tokens.claims import read_segment
 from tests.attacks.conftest import SET_UPS, Target
@@ -110,8 +110,6 @@ def test_weak_secrets_open_nothing(target: Target, secret: bytes) -> None:
 def test_the_derived_key_is_not_the_secret_key(
     settings: Any, user: Any, client: JSONClient
 ) -> None:
-    from jwt_auth import sessions, verify
-
     token = sessions.start(user).access_token
     claims = dict(verify(token))
     assert client.whoami(token).status_code == 200
@@ -208,8 +206,6 @@ def test_a_retired_key_stays_retired(target: Target, settings: Any, user: Any) -
     settings.JWT_AUTH = {"SIGNING_KEY": new, "VERIFYING_KEYS": [target.forge.setting]}
     target.accepts(target.forge.token(target.claims))
     settings.JWT_AUTH = {"SIGNING_KEY": new}
-    from jwt_auth import sessions
-
     target._genuine = sessions.start(user).access_token
     target.refuses(target.forge.token(target.claims))
 
