@@ -480,6 +480,20 @@ def test_a_secret_key_of_startproject_is_an_error_in_production(settings: Any) -
     assert conf.read_settings()[1] == []
 
 
+@pytest.mark.parametrize("form", [str, str.encode])
+def test_it_is_one_among_the_keys_that_verify_too(settings: Any, form: Any) -> None:
+    insecure = "django-insecure-0123456789abcdefghijklmnopqrstuvwxyz-0123456789"
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [form(insecure)]}
+    assert [one.id for one in conf.read_settings()[1] if one.deploy] == ["jwt_auth.E013"]
+    # A key derived from a fallback verifies as well.
+    settings.SECRET_KEY_FALLBACKS = [insecure]
+    for trusted in ({}, {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [None]}):
+        settings.JWT_AUTH = trusted
+        assert "jwt_auth.E013" in [one.id for one in conf.read_settings()[1] if one.deploy]
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET}
+    assert conf.read_settings()[1] == []
+
+
 def test_a_key_under_two_names_is_an_error(settings: Any) -> None:
     jwk = {"kty": "oct", "k": "cThaci0zblZRbTRzVDB4VzdiS2YyTGhZYzlFYTZEakc"}
     settings.JWT_AUTH = {

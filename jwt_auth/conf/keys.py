@@ -53,7 +53,7 @@ def read_ring(report: Report) -> KeyRing | None:
                 f"Set SIGNING_KEY to a private key for {algorithm}.",
             )
             return None
-        _insecure(report, django_settings.SECRET_KEY)
+        _insecure(report, *_secret_keys())
         report.warning(
             "W001",
             "Access tokens are signed with a key derived from SECRET_KEY.",
@@ -75,14 +75,18 @@ def read_ring(report: Report) -> KeyRing | None:
     return _unique(report, key, verifying)
 
 
-def _insecure(report: Report, secret: Any) -> None:
-    text = secret.decode("utf-8", "ignore") if isinstance(secret, bytes) else secret
-    if isinstance(text, str) and text.startswith("django-insecure-"):
+def _insecure(report: Report, *secrets: Any) -> None:
+    texts = [
+        one.decode("utf-8", "ignore") if isinstance(one, bytes) else one
+        for one in secrets
+        if isinstance(one, str | bytes)
+    ]
+    if any(one.startswith("django-insecure-") for one in texts):
         report.error(
             "E013",
-            "Access tokens are trusted by, or by a key derived from, a SECRET_KEY that begins "
-            "with 'django-insecure-'.",
-            "Set SECRET_KEY to a secret value, or JWT_AUTH['SIGNING_KEY'].",
+            "Access tokens are trusted by, or by a key derived from, a SECRET_KEY or a fallback "
+            "that begins with 'django-insecure-'.",
+            "Set SECRET_KEY to a secret value, or JWT_AUTH['SIGNING_KEY']; take the old one out.",
             deploy=True,
         )
 
@@ -109,9 +113,11 @@ def _verifying_keys(report: Report, algorithm: str | None) -> Iterator[Key]:
     for position, form in enumerate(forms):
         if form is None:
             # As for SIGNING_KEY: the step from or to a key of its own.
-            _insecure(report, django_settings.SECRET_KEY)
+            _insecure(report, *_secret_keys())
             yield from derived_signing_keys(_hmac_algorithm(algorithm))
             continue
+        # Whoever knows a secret that verifies can sign with it.
+        _insecure(report, form)
         key = _key(report, f"VERIFYING_KEYS[{position}]", form, algorithm, private=False)
         if key is not None:
             yield key
