@@ -71,7 +71,7 @@ class Target:
         before = self._rows()
         self._caplog.clear()
         with CaptureQueriesContext(connection) as queries, Limits():
-            answer = self._client.get("/whoami/", HTTP_AUTHORIZATION=header)
+            answer = self._send(header)
         code = answer.json().get("code")
         assert code in codes, answer.content
         assert answer.status_code == (400 if code == "invalid_request" else 401)
@@ -103,6 +103,9 @@ class Target:
             assert secret not in self._caplog.text
         self.accepts(self._genuine)
         return answer
+
+    def _send(self, header: str) -> Any:
+        return self._client.get("/whoami/", HTTP_AUTHORIZATION=header)
 
     def _rows(self) -> list[Any]:
         users = get_user_model().objects.values_list().order_by("pk")
