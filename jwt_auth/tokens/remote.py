@@ -106,6 +106,10 @@ def _load(jwk: Any, algorithms: Sequence[str]) -> Key | None:
     kid = jwk.get("kid")
     if kid is not None and not is_kid(kid):
         return None
+    # RFC 7517 section 4.3: a public key is there to verify; with "sign" alone it is misnamed.
+    operations = jwk.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
+        return None
     # Providers' names are longer than ours may be; what is looked up is any text.
     nameless = {name: value for name, value in jwk.items() if name != "kid"}
     for algorithm in algorithms:
