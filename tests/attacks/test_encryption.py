@@ -182,16 +182,31 @@ def test_none_among_the_decryption_keys_is_the_step_between(
     assert client.whoami(opened).status_code == 200
 
 
-def test_every_failure_is_answered_alike(target: Target, sealer: Sealer) -> None:
+def failures(target: Target, sealer: Sealer) -> list[str]:
+    """Return tokens that fail as their key is unwrapped, by their tag, and by their signature."""
     inner = SIGNING.token(target.claims)
-    unwrap = sealer.seal(inner, wrapped=b"\1" * (256 if sealer.algorithm.startswith("RSA") else 40))
-    tag = sealer.seal(inner, tag=b"\0" * 16)
-    signature = sealer.seal(SIGNING.token(target.claims, sign=lambda signed: b"\0" * 32))
+    wrapped = b"\1" * (256 if sealer.algorithm.startswith("RSA") else 40)
+    forged = SIGNING.token(target.claims, sign=lambda signed: b"\0" * 32)
+    return [
+        sealer.seal(inner, wrapped=wrapped),
+        sealer.seal(inner, tag=b"\0" * 16),
+        sealer.seal(forged),
+    ]
+
+
+def test_every_failure_is_answered_alike(target: Target, sealer: Sealer) -> None:
     answers = {
         target.refuses_header(f"Bearer {raw}", "token_not_valid").content
-        for raw in (unwrap, tag, signature, "x.y.z")
+        for raw in [*failures(target, sealer), "x.y.z"]
     }
     assert len(answers) == 1
+
+
+@pytest.mark.usefixtures("quiet_heap")
+def test_every_failure_takes_about_as_long(target: Target, sealer: Sealer) -> None:
+    # Over a network a millisecond more or less is noise (RFC 7516 section 11.5).
+    times = [seconds_to_refuse(raw) for raw in failures(target, sealer)]
+    assert max(times) - min(times) < 0.001
 
 
 def test_a_key_that_is_taken_out_ends_its_tokens_at_once(
