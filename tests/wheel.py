@@ -1,4 +1,4 @@
-"""Tries the built wheel as a user does: contents, `check`, `migrate`, a login.
+"""Tries what is built as a user does: contents, `check`, `migrate`, a login.
 
 Run by ``tox -e wheel``, outside of the tree, with the wheel's own dependencies alone.
 """
@@ -9,13 +9,31 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 SOURCE = Path(__file__).resolve().parent.parent / "jwt_auth"
 # What may lie in the package's folder besides modules.
 DATA = {".typed", ".html", ".json", ".po", ".mo", ".js", ".css"}
+# No entry points, no scripts: an installation runs nothing by itself.
+METADATA = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
+# What the source distribution has at its top.
+AT_THE_TOP = {
+    ".gitignore",
+    "CHANGELOG.md",
+    "LICENSE",
+    "PKG-INFO",
+    "README.md",
+    "SECURITY.md",
+    "docs",
+    "jwt_auth",
+    "pyproject.toml",
+    "tests",
+}
+# What a working copy may hold and nobody may be sent.
+LITTER = {".pyc", ".pem", ".key", ".sqlite3", ".db", ".env", ".log", ".coverage"}
 
 SETTINGS = """
 INSTALLED_APPS += ["rest_framework", "jwt_auth"]
@@ -54,10 +72,33 @@ def contents(wheel: Path) -> None:
         if path.is_file() and (path.suffix == ".py" or path.suffix in DATA or path.name in DATA)
     }
     assert names - metadata == expected, sorted((names - metadata) ^ expected)
+    [folder] = {PurePosixPath(name).parts[0] for name in metadata}
+    assert {name.removeprefix(f"{folder}/") for name in metadata} == METADATA, metadata
     assert "jwt_auth/py.typed" in names
     assert "jwt_auth/migrations/0001_initial.py" in names
     assert b"MIT" in license_text
     print(f"{wheel.name}: {len(expected)} files of the package, {len(metadata)} of metadata")
+
+
+def source_distribution(directory: Path) -> None:
+    """Demand that the source distribution holds the sources, and nothing that lay beside them."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(directory)],
+        cwd=SOURCE.parent,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    [path] = directory.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        members = [PurePosixPath(one.name) for one in archive if not one.isdir()]
+        assert all(one.isfile() for one in archive if not one.isdir())
+    assert {one.parts[0] for one in members} == {path.name.removesuffix(".tar.gz")}
+    assert {one.parts[1] for one in members} == AT_THE_TOP, {one.parts[1] for one in members}
+    litter = [one for one in members if one.suffix in LITTER or "__pycache__" in one.parts]
+    assert litter == []
+    sources = {one.relative_to(SOURCE.parent).as_posix() for one in SOURCE.rglob("*.py")}
+    assert sources <= {"/".join(one.parts[1:]) for one in members}
+    print(f"{path.name}: {len(members)} files")
 
 
 def run(directory: Path, *arguments: str) -> str:
@@ -91,5 +132,7 @@ def a_new_project(directory: Path) -> None:
 
 if __name__ == "__main__":
     contents(Path(os.environ["TOX_PACKAGE"]))
+    with tempfile.TemporaryDirectory() as made:
+        source_distribution(Path(made))
     with tempfile.TemporaryDirectory() as made:
         a_new_project(Path(made))
