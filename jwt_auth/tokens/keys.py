@@ -6,6 +6,7 @@ among keys that are there and never brings one along.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
@@ -26,6 +27,11 @@ RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 CURVE_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 ALGORITHMS = frozenset((*SECRET_LENGTHS, *RSA_ALGORITHMS, *CURVE_ALGORITHMS.values(), "EdDSA"))
 MIN_RSA_BITS = 2048
+# All primes up to 167: what the primes of ROCA are made of, whatever their size.
+_ROCA_PRIMES = (
+    *(2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71),
+    *(73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167),
+)
 
 # From documentation that everybody copies.
 _SAMPLES = frozenset({b"a-string-secret-at-least-256-bits-long"})
@@ -334,6 +340,8 @@ def _fitting_algorithm(public_key: Any, wanted: str | None) -> str:
             raise UnusableKey(f"an RSA key has at least {MIN_RSA_BITS} bits (RFC 7518 3.3)")
         if exponent < 3 or exponent % 2 == 0:
             raise UnusableKey("an RSA key's public exponent is odd and above 1")
+        if _is_of_roca(public_key.public_numbers().n):
+            raise UnusableKey("an RSA key made by a library with ROCA (CVE-2017-15361)")
         return wanted if wanted in RSA_ALGORITHMS else "RS256"
     if isinstance(public_key, EllipticCurvePublicKey):
         # RFC 7518 section 3.4 ties each ES algorithm to one curve.
@@ -344,6 +352,21 @@ def _fitting_algorithm(public_key: Any, wanted: str | None) -> str:
     if isinstance(public_key, Ed25519PublicKey):
         return "EdDSA"
     raise UnusableKey("a key is RSA, EC or Ed25519")
+
+
+def _is_of_roca(modulus: int) -> bool:
+    """Tell whether *modulus* is of two primes that follow from few bits.
+
+    Some smart cards and TPMs have made them as k·M + (65537^a mod M), where M is a product of
+    small primes. By each of these the modulus leaves a power of 65537, and by chance no modulus
+    does so for all.
+    """
+    return all(modulus % prime in _powers_of_65537(prime) for prime in _ROCA_PRIMES)
+
+
+@functools.cache
+def _powers_of_65537(prime: int) -> frozenset[int]:
+    return frozenset(pow(65537, exponent, prime) for exponent in range(prime))
 
 
 def thumbprint(public_key: Any) -> str:

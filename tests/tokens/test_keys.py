@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -213,6 +215,23 @@ def test_an_unusable_key_says_why(make: Callable[[], Any], reason: str) -> None:
 def test_weak_rsa_keys_never_load(text: bytes, reason: str) -> None:
     with pytest.raises(UnusableKey, match=f"{reason}|cannot be parsed"):
         load_key(json.loads(text), private=False)
+
+
+def roca(bits: int) -> int:
+    """Return a number as the library with ROCA (CVE-2017-15361) has made primes of."""
+    small = [one for one in range(2, 168) if all(one % other for other in range(2, one))]
+    product = math.prod(small)
+    multiple = (1 << bits - 1) // product + 1 + secrets.randbits(256)
+    return multiple * product + pow(65537, secrets.randbits(64), product)
+
+
+def test_a_modulus_that_can_be_factored_never_loads() -> None:
+    for _ in range(20):
+        modulus = roca(1024) * roca(1025)
+        size = (modulus.bit_length() + 7) // 8
+        n = urlsafe_b64encode(modulus.to_bytes(size)).rstrip(b"=").decode()
+        with pytest.raises(UnusableKey, match="ROCA"):
+            load_key({"kty": "RSA", "n": n, "e": "AQAB"}, private=False)
 
 
 def test_an_error_quotes_nothing_of_the_key() -> None:
