@@ -513,7 +513,6 @@ def child(url: str, token: str, told: Any) -> None:
     told.put(said(token))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_begins_anew(trusted: Provider) -> None:
     assert said(trusted.token()) == "good"
