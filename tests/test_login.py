@@ -150,6 +150,7 @@ BODIES = {
     "long device": json.dumps({"username": "ada", "password": "x", "device": "x" * 101}),
     "UTF-16": '{"username": "ada", "password": "x"}'.encode("utf-16"),
     "not UTF-8": b'{"username": "\xff", "password": "x"}',
+    "half a character behind": b'{"username": "ada", "password": "x"}\xc2',
     "deep": '{"username": ' + "[" * 100_000,
     "deep and closed": '{"username": ' + "[" * 50_000 + "]" * 50_000 + "}",
 }
