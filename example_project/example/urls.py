@@ -8,6 +8,7 @@ urlpatterns = [
     path("", pages.index, name="index"),
     path("auth/", include("jwt_auth.urls")),  # <- jwt_auth
     path("auth/browser/", include("jwt_auth.urls.browser")),  # <- jwt_auth, for the page
+    path(".well-known/", include("jwt_auth.urls.well_known")),  # <- jwt_auth, for verifiers
     path("api/", include("notes.urls")),
     path("titles.txt", pages.titles, name="titles"),
     path("summary/", pages.summary, name="summary"),

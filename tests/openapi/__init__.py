@@ -1,0 +1,1 @@
+"""The example's OpenAPI document, held against the example itself by schemathesis."""
