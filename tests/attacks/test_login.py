@@ -158,7 +158,7 @@ def test_the_clock_does_not_tell_who_is_there(
         return max(medians) / min(medians)
 
     # A busy machine spoils a measurement now and then; a hash less spoils every one.
-    assert any(spread() < 1.2 for _ in range(3))
+    assert any(spread() < 1.2 for _ in range(5))
 
 
 def test_a_failure_leaves_nothing_but_the_signal(target: Target, client: JSONClient) -> None:
