@@ -1,4 +1,4 @@
-"""What schemathesis is told beside the document: which credential to send, and what a JWT is.
+"""Which credential schemathesis sends along: it loads this file beside the document.
 
 One session does not last for long, since what is tested ends sessions: the next request
 after some seconds has another.
@@ -58,12 +58,6 @@ class Cookies:
         token, cookies = data
         case.headers = {**(case.headers or {}), "X-CSRFToken": token}
         case.cookies = {**(case.cookies or {}), **cookies}
-
-
-@schemathesis.deserializer("application/jwt")
-def jwt(context: Any, response: Any) -> str:
-    """Take it as the text that it is."""
-    return str(response.content.decode("ascii"))
 
 
 if CREDENTIAL == "bearer":
