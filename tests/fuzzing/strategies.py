@@ -110,7 +110,11 @@ _WAYS = [_flip, _other_letter, _cut, _insert, _splice, _swap, _another_segment]
 
 @st.composite
 def damaged(draw: Callable[..., Any], genuine: Sequence[str]) -> str:
-    """Return one of *genuine* after one to three mutations: now and then it is one of them."""
+    """Return one of *genuine* after one to three mutations: now and then it is one of them.
+
+    What is drawn depends on where their segments end. They are the same in every example,
+    or hypothesis cannot repeat one.
+    """
     others = [one.encode() for one in genuine]
     raw = draw(st.sampled_from(others))
     for way in draw(st.lists(st.sampled_from(_WAYS), min_size=1, max_size=3)):

@@ -172,6 +172,7 @@ def test_a_login_takes_nothing_but_its_fields(
     assert (user.username, user.is_staff, user.is_superuser) == ("ada", False, False)
 
 
+@pytest.mark.usefixtures("same_token")
 @pytest.mark.parametrize("call", ["refresh", "logout"])
 @given(data=st.data())
 @examples(60)
