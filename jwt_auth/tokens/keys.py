@@ -246,7 +246,7 @@ def _load_pem(data: bytes, *, private: bool) -> Any:
     if len(blocks) != 1:
         raise UnusableKey(f"one PEM block is expected; {len(blocks)} were found")
     block, label = blocks[0][0] + b"\n", blocks[0][1]
-    if label == b"ENCRYPTED PRIVATE KEY" or b"ENCRYPTED" in block:
+    if b"ENCRYPTED" in block:
         raise UnusableKey("the PEM is encrypted; decrypt it with `openssl pkey`")
     if label == b"CERTIFICATE":
         raise UnusableKey("a certificate is no key; see `openssl x509 -pubkey -noout`")

@@ -83,6 +83,19 @@ def test_strangers_who_encrypt_to_our_key_prove_nothing(target: Target, sealer: 
     target.refuses(sealer.seal(other))
 
 
+def test_what_is_too_long_is_not_opened(target: Target, sealer: Sealer) -> None:
+    ring = current().access_tokens.encryption
+    assert ring is not None
+    inner = SIGNING.token(target.claims)
+    assert ring.open(sealer.seal(inner)) == inner
+    # Encrypted as it should be, and too long.
+    long = sealer.seal(inner + "x" * 7000)
+    assert len(long) > 8192
+    for hostile in (long, sealer.seal(inner).encode(), None, 7):
+        with pytest.raises(TokenNotValid):
+            ring.open(hostile)  # type: ignore[arg-type]
+
+
 def test_a_token_is_nested_once(target: Target, sealer: Sealer) -> None:
     target.refuses(sealer.seal(sealer.seal(SIGNING.token(target.claims))))
 
@@ -230,6 +243,7 @@ def test_a_token_that_gets_too_long_is_not_made(user: Any, sealer: Sealer) -> No
 
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "a short secret": ("x" * 31, "E005"),
+    "31 bytes that nobody guesses": ({"kty": "oct", "k": b64(CONTENT_KEY[:31])}, "E005"),
     "a public key": (public_pem(private_pem("P-256")), "E005"),
     "Ed25519": (private_pem("Ed25519"), "E005"),
     "a JWK for signatures": ({"kty": "oct", "k": b64(CONTENT_KEY), "use": "sig"}, "E005"),

@@ -78,3 +78,22 @@ def test_any_text_is_a_refusal(raw: str) -> None:
     ring = KeyRing(load_key("q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjGu1RpNi5o", private=True))
     with pytest.raises(TokenNotValid):
         jws.verify(raw, ring, frozenset({"at+jwt"}))
+
+
+@pytest.mark.parametrize(
+    "granted",
+    [
+        {"roles": "editors"},
+        {"roles": ["editors", 7]},
+        {"scope": ["orders:read"]},
+        {"scope": None},
+        {"scope": 7},
+        {"role": ["editors"]},
+        {"roles": ["editors"], "sub": "1"},
+    ],
+    ids=repr,
+)
+def test_what_is_granted_to_a_stranger_has_its_type(granted: dict[str, Any]) -> None:
+    claims = Claims({"sub": "1", "exp": 2, "roles": ["admins"]})
+    with pytest.raises(TypeError, match="granted are"):
+        claims.of_a_stranger(granted)

@@ -18,7 +18,9 @@ from cryptography.x509.oid import NameOID
 
 from jwt_auth.tokens import jws
 from jwt_auth.tokens.keys import Key, KeyRing, UnusableKey, load_key
+from tests.attacks.forge import b64
 from tests.conftest import private_pem, public_pem
+from tests.remote.provider import public_jwk
 
 SECRET = "q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjGu1RpNi5o"
 
@@ -284,3 +286,24 @@ def test_a_token_we_would_not_take_is_not_signed() -> None:
     for extra in ({"x": "x" * 9000}, {"x": float("nan")}, {"x": object()}, {"x": "\ud800"}):
         with pytest.raises((TypeError, ValueError)):
             jws.sign({"sub": "1", "exp": 1, **extra}, key, "x")
+
+
+A_SECRET = {"kty": "oct", "k": b64(bytes(range(64)))}
+WRONG_JWKS: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown alg": ({**A_SECRET, "alg": "HS257"}, "not supported"),
+    "a list as alg": (
+        {**A_SECRET, "alg": ["HS256"]},
+        "not supported",
+    ),
+    "an alg of another kind": (
+        {**A_SECRET, "alg": "RS256"},
+        "(does not fit|asymmetric|secret)",
+    ),
+    "a public key": (public_jwk(private_pem("P-256")), "a public key cannot sign"),
+}
+
+
+@pytest.mark.parametrize(("jwk", "reason"), WRONG_JWKS.values(), ids=WRONG_JWKS)
+def test_what_is_wrong_with_a_jwk_is_named(jwk: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnusableKey, match=reason):
+        load_key(jwk, private=True)
