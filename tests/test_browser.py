@@ -705,6 +705,19 @@ def test_a_body_that_cannot_be_read(
     assert answer.status_code == 204 or answer.headers["Content-Type"] == "application/json"
 
 
+@pytest.mark.parametrize("content_type", CONTENT_TYPES)
+@pytest.mark.parametrize("place", [*PLACES, f"{HERE}refresh/", f"{HERE}logout/"])
+def test_a_body_that_cannot_be_read_holds_no_csrf_token(
+    browser: Browser, user: User, place: str, content_type: str
+) -> None:
+    browser.sign_in()
+    answer = browser.generic(
+        "POST", place, b"x", content_type=content_type, HTTP_ORIGIN=SITE, secure=True
+    )
+    assert (answer.status_code, answer.json()["code"]) == (403, "csrf_failed")
+    assert LoginSession.objects.get().revoked_at is None
+
+
 def test_two_tabs_ask_for_a_csrf_token(browser: Browser, user: User) -> None:
     first = browser.send("get", f"{HERE}csrf/").json()["csrf_token"]
     browser.send("get", f"{HERE}csrf/")

@@ -27,7 +27,7 @@ from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
 from jwt_auth.tokens import fetching, revoked
-from tests.attacks.forge import b64
+from tests.attacks.forge import b64, to_json
 from tests.conftest import Clock, JSONClient, private_pem
 from tests.remote.provider import ISSUER, Provider, body, dripping, public_jwk, sids
 
@@ -467,6 +467,13 @@ def test_a_rotation_of_the_key_of_the_list(followed: Provider, clock: Clock) -> 
     assert said(followed.token(sid=SID)) == "session_ended"
 
 
+def retyped(provider: Provider, typ: Any) -> str:
+    """Return a good list under another type."""
+    payload = provider.revoked().split(".")[1]
+    header = b64(to_json(provider.forge.header(typ=typ)))
+    return provider.forge.sealed(f"{header}.{payload}")
+
+
 MALFORMED: dict[str, Any] = {
     "another issuer": lambda one: one.revoked(iss="https://other.example/"),
     "no issuer": lambda one: one.revoked(iss=...),
@@ -485,7 +492,12 @@ MALFORMED: dict[str, Any] = {
     "too many": lambda one: one.revoked(sids=b64(bytes(8 * (revoked.LONGEST_PUBLISHED + 1)))),
     "a stale_before that is text": lambda one: one.revoked(stale_before="0"),
     "an access token": lambda one: one.token(),
-    "of type JWT": lambda one: one.forge.token({}, one.forge.header(typ="JWT")),
+    "of type JWT": lambda one: retyped(one, "JWT"),
+    "of the type of an access token": lambda one: retyped(one, "at+jwt"),
+    "of no type": lambda one: retyped(one, ...),
+    "of before all time": lambda one: one.revoked(iat=-1),
+    "beyond all dates": lambda one: one.revoked(exp=10**12),
+    "a window of less than nothing": lambda one: one.revoked(window=-1),
     "unsigned": lambda one: one.revoked().rpartition(".")[0] + ".AAAA",
     "none": lambda one: one.forge.token(
         {}, one.forge.header(typ="revoked+jwt", alg="none"), lambda signed: b""
