@@ -398,7 +398,7 @@ def _refresh_once(
         if not sessions.rotate(session, **changes):
             raise _LostRound
     except OperationalError as error:
-        if _is_conflict(error) or not _is_unanswered(error):
+        if not _is_unanswered(error):
             raise
         # Committed or not, nobody knows. The successor is good in both cases, since a token
         # ahead of its row is taken; the old one is not, once the grace is over.

@@ -634,3 +634,10 @@ def test_what_is_secret_is_in_no_repr(user: Any) -> None:
     assert str(pair.refresh_token) not in repr(pair)
     token = current().refresh_tokens.read(str(pair.refresh_token))
     assert token.handle.hex() not in repr(token)
+
+
+def test_a_session_whose_user_is_gone_without_a_word_is_over(first: str) -> None:
+    # As after a DELETE that no receiver has heard of.
+    LoginSession.objects.update(user=None)
+    with pytest.raises(SessionEnded):
+        sessions.refresh(first)

@@ -88,6 +88,7 @@ def test_without_an_audience_of_ours_none_may_be_named(target: Target, audience:
         (["other"], False),
         ([], False),
         (["api", 7], False),
+        (["api", ""], False),
         ([["api"]], False),
         ({"api": 1}, False),
         (None, False),

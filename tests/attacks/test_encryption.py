@@ -96,6 +96,33 @@ def test_what_is_too_long_is_not_opened(target: Target, sealer: Sealer) -> None:
             ring.open(hostile)  # type: ignore[arg-type]
 
 
+def test_whatever_the_library_raises_is_a_refusal(
+    target: Target,
+    sealer: Sealer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raw = sealer.seal(SIGNING.token(target.claims))
+
+    def fail(error: BaseException) -> Any:
+        def decrypt(*args: Any, **kwargs: Any) -> Any:
+            raise error
+
+        return decrypt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(joserfc_jwe, "decrypt_compact", fail(RuntimeError(raw)))
+        caplog.clear()
+        with pytest.raises(TokenNotValid):
+            verify(raw)
+        assert "RuntimeError" in caplog.text
+        assert raw not in caplog.text
+        patched.setattr(joserfc_jwe, "decrypt_compact", fail(MemoryError()))
+        with pytest.raises(MemoryError):
+            verify(raw)
+    target.accepts(raw)
+
+
 def test_a_token_is_nested_once(target: Target, sealer: Sealer) -> None:
     target.refuses(sealer.seal(sealer.seal(SIGNING.token(target.claims))))
 

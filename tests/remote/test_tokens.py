@@ -587,3 +587,14 @@ def test_users_of_two_issuers_are_two() -> None:
     assert one == TokenUser(One())  # type: ignore[arg-type]
     assert len({one, other}) == 2
     assert (one.pk, TokenUser(One(), among_others=True).pk) == ("1", "a|1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("header", [{"typ": "JWT"}, {"alg": "HS256"}, {"kid": ""}], ids=repr)
+@pytest.mark.parametrize("check", [verify, async_to_sync(averify)], ids=["sync", "async"])
+def test_a_header_that_is_refused_fetches_nothing(
+    trusted: Provider, header: dict[str, Any], check: Any
+) -> None:
+    raw = trusted.forge.token(trusted.claims(), trusted.forge.header(**header))
+    with pytest.raises(TokenNotValid):
+        check(raw)
+    assert trusted.count() == 0

@@ -16,6 +16,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import AsyncClient
 
+from jwt_auth.errors import TokenNotValid
 from jwt_auth.runtime import current
 from jwt_auth.tokens.access import SessionFacts
 from tests.conftest import Clock, JSONClient, private_pem
@@ -128,6 +129,10 @@ def test_what_its_own_secret_key_signs_is_nothing(
     for place in ("orders", "role", "plain"):
         answer = client.call("get", f"/{place}/", token=raw)
         assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
+    door = current().authenticator
+    for check in (door.verify, async_to_sync(door.averify), door.unsafe_verify_expired):
+        with pytest.raises(TokenNotValid):
+            check(raw)
     # Whoever gives the service a key means it.
     settings.JWT_AUTH = {**settings.JWT_AUTH, "VERIFYING_KEYS": [private_pem("P-256")]}
     assert client.call("get", "/role/", token=own_token()).status_code == 200
