@@ -214,6 +214,23 @@ def test_what_is_no_number_of_proxies_is_none(
     assert tries(client, 12, HTTP_X_FORWARDED_FOR=PUBLIC, REMOTE_ADDR="127.0.0.1")[-1] == 401
 
 
+def test_a_long_name_is_not_normalized_whole(
+    client: JSONClient, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+    normalize = throttling.unicodedata.normalize
+
+    def measured(form: Any, text: str) -> str:
+        lengths.append(len(text))
+        return str(normalize(form, text))
+
+    monkeypatch.setattr("jwt_auth.throttling.unicodedata.normalize", measured)
+    # Each letter has eighteen, once it is normalized.
+    assert client.login("\ufdfa" * 300_000, "x").status_code == 400
+    assert lengths
+    assert max(lengths) <= throttling.LONGEST_NAME * 3
+
+
 def test_a_bearer_token_changes_nothing(client: JSONClient, user: User, clock: Clock) -> None:
     token = client.login().json()["access_token"]
     bearer = {"HTTP_AUTHORIZATION": f"Bearer {token}"}
