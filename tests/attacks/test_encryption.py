@@ -21,6 +21,7 @@ from tests.attacks.corpus import SEALED_HEADERS, SEALED_PARTS, with_parts
 from tests.attacks.forge import b64, hs256
 from tests.attacks.sealing import CONTENT_KEY, SEALERS, Sealer, header_of, parts_of
 from tests.conftest import JSONClient, private_pem, public_pem
+from tests.remote.provider import public_jwk
 
 SIGNING = hs256()
 
@@ -272,6 +273,7 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
     "a short secret": ("x" * 31, "E005"),
     "31 bytes that nobody guesses": ({"kty": "oct", "k": b64(CONTENT_KEY[:31])}, "E005"),
     "a public key": (public_pem(private_pem("P-256")), "E005"),
+    "a public JWK": (public_jwk(private_pem("P-256")), "E005"),
     "Ed25519": (private_pem("Ed25519"), "E005"),
     "a JWK for signatures": ({"kty": "oct", "k": b64(CONTENT_KEY), "use": "sig"}, "E005"),
     "a JWK for other operations": (
