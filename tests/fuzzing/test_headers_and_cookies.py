@@ -21,7 +21,7 @@ from tests.fuzzing.strategies import damaged, examples, text
 from tests.fuzzing.test_bodies import rows
 from tests.skins.servers import OneThread, over_asgi, over_wsgi
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("kept_connection")]
 
 REFRESH, ACCESS = "__Secure-refresh_token", "__Host-access_token"
 urlpatterns = [
