@@ -38,8 +38,11 @@ if os.environ.get("JWT_AUTH_TEST_CHROMIUM") is None:
 
 # What is slow is measured elsewhere; a loaded machine fails no test. Where a run decides
 # over a change, every run has the same examples; new ones are found where somebody looks.
-_CI = hypothesis.settings(deadline=None, derandomize=True, database=None, print_blob=True)
-hypothesis.settings.register_profile("tests", deadline=None)
+_PATIENT = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+_CI = hypothesis.settings(_PATIENT, derandomize=True, database=None, print_blob=True)
+hypothesis.settings.register_profile("tests", _PATIENT)
 hypothesis.settings.register_profile("tests in CI", _CI)
 hypothesis.settings.load_profile("tests in CI" if os.environ.get("CI") else "tests")
 

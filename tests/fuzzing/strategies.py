@@ -21,7 +21,8 @@ def examples(number: int) -> Any:
     """
     return settings(
         max_examples=number * FACTOR,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
+        # Nor does a loaded machine fail them.
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 
