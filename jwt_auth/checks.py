@@ -88,6 +88,8 @@ def check_middleware_order(**kwargs: Any) -> list[CheckMessage]:
 
 def check_cors(**kwargs: Any) -> list[CheckMessage]:
     """Warn when django-cors-headers lets every site call with its visitors' credentials."""
+    if not getattr(settings, "CORS_ALLOW_CREDENTIALS", False):
+        return []
     everybody = (
         getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False)
         or getattr(settings, "CORS_ORIGIN_ALLOW_ALL", False)

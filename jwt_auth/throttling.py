@@ -146,5 +146,6 @@ def _normalized(account: str) -> str:
     Collations of MariaDB ignore case, accents, spaces at the end, and characters that
     nobody sees.
     """
-    letters = unicodedata.normalize("NFKD", account[:LONGEST_NAME].casefold())
+    # As the serializer strips it: spaces in front must not push the name out of the cut.
+    letters = unicodedata.normalize("NFKD", account.strip()[:LONGEST_NAME].casefold())
     return "".join(one for one in letters if unicodedata.category(one)[0] not in "MCZ")

@@ -208,7 +208,9 @@ def demand_csrf_token(request: Any) -> None:
     demand_own_site(request)
     failure = _CSRFCheck().failure(request)
     if failure is not None:
-        _record(request, ascii(failure)[1:-1][:200])
+        # Django quotes the whole Referer, in whose query may be a token.
+        quotes = "://" in failure
+        _record(request, "the Referer is of another site" if quotes else ascii(failure)[1:-1][:200])
         raise CSRFFailed("no CSRF token, or another one")
 
 

@@ -517,6 +517,17 @@ def test_the_log_says_why(
     assert "\n" not in record.getMessage()
 
 
+def test_a_token_in_the_referer_is_not_logged(
+    browser: Browser, user: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser.sign_in()
+    referer = "https://app.example/cb?password=hunter2"
+    answer = browser.send("post", "/things/", Origin=None, Referer=referer)  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["code"]) == (403, "csrf_failed")
+    assert "the Referer is of another site" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
 def test_a_trusted_site_does(browser: Browser, user: User, settings: Any) -> None:
     settings.CSRF_TRUSTED_ORIGINS = ["https://app.example"]
     headers = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}

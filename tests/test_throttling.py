@@ -231,6 +231,19 @@ def test_a_long_name_is_not_normalized_whole(
     assert max(lengths) <= throttling.LONGEST_NAME * 3
 
 
+@pytest.mark.parametrize("pad", [" ", "\t", "\u3000", "\x1f", "\x85"], ids=ascii)
+def test_padding_does_not_hide_a_name(
+    client: JSONClient, user: User, clock: Clock, pad: str
+) -> None:
+    body = {"username": pad * 1100 + "ada", "password": "x"}
+    headers = {"content_type": "application/json", "REMOTE_ADDR": PUBLIC}
+    found = [client.post("/auth/login/", body, **headers).status_code for _ in range(11)]
+    assert found == [401] * 10 + [429]
+    # The same counter as that of the name alone.
+    body = {"username": "ada", "password": PASSWORD}
+    assert client.post("/auth/login/", body, **headers).status_code == 429
+
+
 def test_a_bearer_token_changes_nothing(client: JSONClient, user: User, clock: Clock) -> None:
     token = client.login().json()["access_token"]
     bearer = {"HTTP_AUTHORIZATION": f"Bearer {token}"}
