@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +14,7 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections, router
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
 from django.db.migrations.recorder import MigrationRecorder
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.settings import api_settings
@@ -93,12 +94,9 @@ def check_cors(**kwargs: Any) -> list[CheckMessage]:
     everybody = (
         getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False)
         or getattr(settings, "CORS_ORIGIN_ALLOW_ALL", False)
-        or any(
-            re.match(one, "https://a.host.that.nobody.has.named.invalid")
-            for one in getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ())
-        )
+        or _matches_everybody(getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ()))
     )
-    if not everybody or not getattr(settings, "CORS_ALLOW_CREDENTIALS", False):
+    if not everybody:
         return []
     return [
         Warning(
@@ -182,19 +180,31 @@ def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> l
     except (DatabaseError, ImproperlyConfigured):
         # Django's own checks and commands say so.
         return []
-    # A database in which nothing is yet is about to be migrated.
-    if (
-        LoginSession._meta.db_table in tables
-        or MigrationRecorder.Migration._meta.db_table not in tables
-    ):
+    if LoginSession._meta.db_table in tables:
+        return []
+    # A database in which nothing is yet is about to be migrated; another than the default
+    # one may have been forgotten.
+    recorded = MigrationRecorder.Migration._meta.db_table in tables
+    if not recorded and alias == DEFAULT_DB_ALIAS:
         return []
     return [
         Warning(
             f"The migrations of jwt_auth have not been applied to the database {alias!r}.",
-            hint="Run manage.py migrate.",
+            hint=f"Run manage.py migrate --database {alias}.",
             id="jwt_auth.W008",
         )
     ]
+
+
+def _matches_everybody(patterns: Any) -> bool:
+    if not isinstance(patterns, list | tuple):
+        return False
+    for pattern in patterns:
+        # What is no pattern is for django-cors-headers to say.
+        with suppress(re.error, TypeError):
+            if re.match(pattern, "https://a.host.that.nobody.has.named.invalid"):
+                return True
+    return False
 
 
 def _has_challenge(authentication_class: Any) -> bool:

@@ -41,6 +41,14 @@ def test_cors_by_pattern(settings: Any, pattern: str, ids: list[str]) -> None:
     assert found(tags=["security"]) == ids
 
 
+@pytest.mark.parametrize("patterns", [["("], [None], [b".*"], None, "https://a.example"], ids=repr)
+def test_what_is_no_pattern_is_not_ours_to_say(settings: Any, patterns: Any) -> None:
+    settings.CORS_ALLOWED_ORIGIN_REGEXES = patterns
+    for credentials in (True, False):
+        settings.CORS_ALLOW_CREDENTIALS = credentials
+        assert found(tags=["security"]) == []
+
+
 @pytest.mark.parametrize(
     ("others", "ids"),
     [
