@@ -14,7 +14,7 @@ from jwt_auth.authenticator import Verdict, stand_in
 from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
-from jwt_auth.transports import forget_access_cookie, make_private
+from jwt_auth.transports import forget_access_cookie, make_private, record_refusal
 
 
 class Refusal(AuthenticationFailed):
@@ -153,6 +153,7 @@ def _forget_dead_cookie(request: Request, verdict: Verdict) -> None:
 
 def translated(error: Rejected | Unavailable, request: Request) -> APIException:
     """Return *error* as an exception that DRF answers as it should be."""
+    record_refusal(request, error)
     # RFC 9111: a shared cache must not keep a refusal.
     _add_header(request, "Cache-Control", "no-store")
     if isinstance(error, Unavailable):

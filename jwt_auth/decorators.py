@@ -105,28 +105,28 @@ def _guarded(view: View, demand: Demand) -> View:
         runtime = current()
         verdict = await runtime.authenticator.ajudge(request, runtime.settings.load_user)
         if verdict is None:
-            return refused(NotAuthenticated("no bearer token"))
+            return refused(request, NotAuthenticated("no bearer token"))
         if (refusal := _refusal(request, verdict, demand)) is not None:
-            return refused(refusal, verdict)
+            return refused(request, refusal, verdict)
         response = None
         with _on_stage(verdict):
             response = await view(request, *args, **kwargs)
-        return _answer(verdict, response)
+        return _answer(request, verdict, response)
 
     def in_a_thread(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         runtime = current()
         verdict = runtime.authenticator.judge(request, runtime.settings.load_user)
         if verdict is None:
-            return refused(NotAuthenticated("no bearer token"))
+            return refused(request, NotAuthenticated("no bearer token"))
         if (refusal := _refusal(request, verdict, demand)) is not None:
-            return refused(refusal, verdict)
+            return refused(request, refusal, verdict)
         response = None
         with _on_stage(verdict):
             response = view(request, *args, **kwargs)
         if verdict.refusal is not None:
             # What the view has done until then is undone, as after an exception.
             set_rollback()
-        return _answer(verdict, response)
+        return _answer(request, verdict, response)
 
     guarded: Any = wraps(view)(on_the_loop if _is_async(view) else in_a_thread)
     # What Django's own csrf_exempt and login_not_required leave on a view.
@@ -141,9 +141,9 @@ def _refusal(
     return verdict.refusal if verdict.claims is None else demand(verdict.claims)
 
 
-def _answer(verdict: Verdict, response: Any) -> Any:
+def _answer(request: HttpRequest, verdict: Verdict, response: Any) -> Any:
     if verdict.refusal is not None:
-        return refused(verdict.refusal, verdict)
+        return refused(request, verdict.refusal, verdict)
     # A view that returns nothing is told so by Django.
     return response if response is None else varied(response, verdict)
 

@@ -36,6 +36,7 @@ from jwt_auth.authentication import JWTAuthentication, translated
 from jwt_auth.authenticator import kept
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import Claims, VerifiedClaims
+from jwt_auth.transports import record_refusal
 
 
 class _StrictJSONParser(JSONParser):
@@ -153,6 +154,7 @@ def _answer(error: Exception, context: Any) -> Response | None:
     if isinstance(error, NotAuthenticated):
         error = errors.NotAuthenticated()
     if isinstance(error, errors.Rejected | errors.Unavailable):
+        record_refusal(context["request"], error)
         return Response(error.body, error.status, headers=error.headers)
     if isinstance(error, Http404):
         error = NotFound()

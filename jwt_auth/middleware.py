@@ -20,7 +20,7 @@ from rest_framework.views import APIView
 from jwt_auth.authenticator import Verdict, kept, stand_in
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.runtime import current
-from jwt_auth.transports import forget_access_cookie, make_private, waive_csrf
+from jwt_auth.transports import forget_access_cookie, make_private, record_refusal, waive_csrf
 
 Response = TypeVar("Response", bound=HttpResponseBase)
 
@@ -41,8 +41,11 @@ def raise_late(refusal: Rejected | Unavailable) -> NoReturn:
     raise LateRefusal from None
 
 
-def refused(refusal: Rejected | Unavailable, verdict: Verdict | None = None) -> JsonResponse:
+def refused(
+    request: HttpRequest, refusal: Rejected | Unavailable, verdict: Verdict | None = None
+) -> JsonResponse:
     """Return the answer that says *refusal*, which may be that of *verdict*."""
+    record_refusal(request, refusal)
     response = JsonResponse(refusal.body, status=refusal.status, headers=refusal.headers)
     if verdict is not None and verdict.has_dead_cookie:
         forget_access_cookie(response, current().settings.cookies)
@@ -137,7 +140,7 @@ class JWTAuthenticationMiddleware:
         if _answers_for_itself(request, view):
             return None
         if verdict.refusal is not None:
-            return refused(verdict.refusal, verdict)
+            return refused(request, verdict.refusal, verdict)
         verdict.on_late_refusal = raise_late
         return None
 
@@ -150,7 +153,7 @@ class JWTAuthenticationMiddleware:
             return None
         # Whoever answers an error, and looks at the user, has nobody to raise to.
         verdict.on_late_refusal = stand_in
-        return None if verdict.refusal is None else refused(verdict.refusal, verdict)
+        return None if verdict.refusal is None else refused(request, verdict.refusal, verdict)
 
     def _leave(
         self, request: HttpRequest, verdict: Verdict | None, response: HttpResponseBase
@@ -166,7 +169,7 @@ class JWTAuthenticationMiddleware:
         # Said here as well: a middleware above may have been asked before us (a CSRF
         # failure, a redirect to a login page), one below may have answered from a cache,
         # and a lazy user may have been refused in the view or in a middleware around it.
-        return refused(verdict.refusal, verdict)
+        return refused(request, verdict.refusal, verdict)
 
 
 async def _nobody() -> AnonymousUser:

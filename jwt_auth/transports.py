@@ -188,11 +188,9 @@ def demand_own_site(request: Any) -> None:
         if not _CSRFCheck().trusts_origin(request):
             # Behind a proxy that ends TLS, say, nothing else tells what is wrong.
             here = f"this host's by {request.scheme}"
-            _record(request, f"{origin!a:.100} is neither {here} nor in CSRF_TRUSTED_ORIGINS")
-            raise CSRFFailed("sent by another site")
+            raise CSRFFailed(f"{origin[:100]!a} is neither {here} nor in CSRF_TRUSTED_ORIGINS")
     elif request.META.get("HTTP_SEC_FETCH_SITE") == "cross-site":
-        _record(request, "Sec-Fetch-Site is cross-site")
-        raise CSRFFailed("sent by another site")
+        raise CSRFFailed("Sec-Fetch-Site is cross-site")
 
 
 def demand_csrf_token(request: Any) -> None:
@@ -209,18 +207,23 @@ def demand_csrf_token(request: Any) -> None:
     failure = _CSRFCheck().failure(request)
     if failure is not None:
         # Django quotes the whole Referer, in whose query may be a token.
-        quotes = "://" in failure
-        _record(request, "the Referer is of another site" if quotes else ascii(failure)[1:-1][:200])
-        raise CSRFFailed("no CSRF token, or another one")
+        raise CSRFFailed("the Referer is of another site" if "://" in failure else failure)
 
 
-def _record(request: Any, reason: str) -> None:
-    # The middleware and the view may both have asked. Nor is every such request refused: a
-    # login, say, does not go by the cookie that it brings.
-    if not getattr(request, _RECORDED, False):
+def record_refusal(request: Any, refusal: Exception) -> None:
+    """Log why *request* is answered *refusal*, as Django does, if that is for the CSRF check.
+
+    *request* is Django's or DRF's. Once: middleware and view may both have something to answer.
+    """
+    request = getattr(request, "_request", request)
+    if isinstance(refusal, CSRFFailed) and not getattr(request, _RECORDED, False):
         setattr(request, _RECORDED, True)
-        path = ascii(request.path)[1:-1][:100]
-        _csrf_logger.warning("Not taken for a request of this site (%s): %s", reason, path)
+        _csrf_logger.warning(
+            "Forbidden (%s): %s",
+            refusal,
+            ascii(request.path)[1:-1][:100],
+            extra={"status_code": refusal.status, "request": request},
+        )
 
 
 def give_csrf_token(request: Any, response: Any) -> None:
@@ -271,7 +274,7 @@ def client_address(request: Any) -> str | None:
 
 
 def number_of_proxies() -> int | None:
-    """Return DRF's ``NUM_PROXIES``; `None` if it is unset, or no number (a check warns)."""
+    """Return DRF's ``NUM_PROXIES``; `None` if it is unset, or not one from 0 on: a check warns."""
     proxies = api_settings.NUM_PROXIES
     return proxies if type(proxies) is int and proxies >= 0 else None
 

@@ -517,6 +517,31 @@ def test_the_log_says_why(
     assert "\n" not in record.getMessage()
 
 
+@pytest.mark.parametrize("call", ["login", "refresh"])
+def test_of_a_cookie_that_does_not_count_nothing_is_logged(
+    browser: Browser, user: User, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser.sign_in()
+    del browser.cookies[REFRESH]
+    # The middleware sees an access cookie without the CSRF token; these calls go by neither.
+    browser.csrf = None
+    body = {"username": "ada", "password": PASSWORD}
+    answer = browser.send("post", f"{HERE}{call}/", body)
+    assert answer.status_code == {"login": 200, "refresh": 401}[call]
+    assert "django.security.csrf" not in {one.name for one in caplog.records}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_refused_request_is_logged_once(
+    browser: Browser, user: User, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser.sign_in()
+    browser.csrf = None
+    assert browser.send("post", place).status_code == 403
+    [record] = [one for one in caplog.records if one.name == "django.security.csrf"]
+    assert record.getMessage() == f"Forbidden (CSRF token missing.): {place}"
+
+
 def test_a_token_in_the_referer_is_not_logged(
     browser: Browser, user: User, caplog: pytest.LogCaptureFixture
 ) -> None:
