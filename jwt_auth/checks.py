@@ -25,6 +25,13 @@ from jwt_auth.middleware import stands_above_authentication_middleware
 from jwt_auth.models import LoginSession
 from jwt_auth.transports import number_of_proxies
 
+# Who lets one of these in lets everybody in, or everybody who takes such a name.
+_NOBODYS_ORIGINS = [
+    f"{scheme}://{host}"
+    for scheme in ("https", "http")
+    for host in ("a.host.that.nobody.has.named.invalid", "nobody-has-named-this.com")
+]
+
 
 def connect() -> None:
     """Register the checks."""
@@ -94,7 +101,8 @@ def check_cors(**kwargs: Any) -> list[CheckMessage]:
     everybody = (
         getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False)
         or getattr(settings, "CORS_ORIGIN_ALLOW_ALL", False)
-        or _matches_everybody(getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ()))
+        or _match_everybody(getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ()))
+        or _match_everybody(getattr(settings, "CORS_ORIGIN_REGEX_WHITELIST", ()))
     )
     if not everybody:
         return []
@@ -116,12 +124,13 @@ def check_cookies_of_another_site(**kwargs: Any) -> list[CheckMessage]:
         return []
     # The CSRF token is in a cookie of its own or in the session's.
     name = "SESSION_COOKIE" if settings.CSRF_USE_SESSIONS else "CSRF_COOKIE"
-    if getattr(settings, f"{name}_SAMESITE") == "None" and getattr(settings, f"{name}_SECURE"):
+    samesite = str(getattr(settings, f"{name}_SAMESITE")).lower()
+    if samesite == "none" and getattr(settings, f"{name}_SECURE"):
         return []
     return [
         Warning(
-            f'COOKIES has SAMESITE "None", and {name}_SAMESITE is not: requests of another site '
-            "bring the tokens and not the CSRF token, and are refused.",
+            f'COOKIES has SAMESITE "None", and browsers do not send {name} from another site: its '
+            "requests bring the tokens and not the CSRF token, and are refused.",
             hint=f'Set {name}_SAMESITE = "None" and {name}_SECURE = True.',
             id="jwt_auth.W009",
         )
@@ -134,8 +143,8 @@ def check_number_of_proxies(**kwargs: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "NUM_PROXIES of REST_FRAMEWORK is no whole number: failed logins are counted as if it "
-            "were unset.",
+            "NUM_PROXIES of REST_FRAMEWORK is no whole number from 0 on: failed logins are counted "
+            "as if it were unset.",
             hint="Write it as in 1, without quotes.",
             id="jwt_auth.W010",
         )
@@ -196,13 +205,11 @@ def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> l
     ]
 
 
-def _matches_everybody(patterns: Any) -> bool:
-    if not isinstance(patterns, list | tuple):
-        return False
-    for pattern in patterns:
+def _match_everybody(patterns: Any) -> bool:
+    for pattern in patterns if isinstance(patterns, list | tuple) else ():
         # What is no pattern is for django-cors-headers to say.
         with suppress(re.error, TypeError):
-            if re.match(pattern, "https://a.host.that.nobody.has.named.invalid"):
+            if any(re.match(pattern, origin) for origin in _NOBODYS_ORIGINS):
                 return True
     return False
 

@@ -31,12 +31,16 @@ def test_cors(settings: Any, name: str, everybody: bool, credentials: bool, ids:
     ("pattern", "ids"),
     [
         (r".*", ["jwt_auth.W007"]),
-        (r"https://\w+\.example\.com$", []),
         (r"^https://", ["jwt_auth.W007"]),
+        (r"^http://.*$", ["jwt_auth.W007"]),
+        (r"^https?://.*\.com$", ["jwt_auth.W007"]),
+        (r"^https://[^.]+\.[^.]+$", ["jwt_auth.W007"]),
+        (r"https://\w+\.example\.com$", []),
     ],
 )
-def test_cors_by_pattern(settings: Any, pattern: str, ids: list[str]) -> None:
-    settings.CORS_ALLOWED_ORIGIN_REGEXES = [pattern]
+@pytest.mark.parametrize("name", ["CORS_ALLOWED_ORIGIN_REGEXES", "CORS_ORIGIN_REGEX_WHITELIST"])
+def test_cors_by_pattern(settings: Any, name: str, pattern: str, ids: list[str]) -> None:
+    setattr(settings, name, ["(", pattern])
     settings.CORS_ALLOW_CREDENTIALS = True
     assert found(tags=["security"]) == ids
 

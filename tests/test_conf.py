@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from jwt_auth import conf
 from jwt_auth.runtime import current
+from tests.attacks.forge import b64
 from tests.conftest import private_pem, public_pem
 
 SECRET = "q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjGu1RpNi5o"
@@ -480,11 +482,34 @@ def test_a_secret_key_of_startproject_is_an_error_in_production(settings: Any) -
     assert conf.read_settings()[1] == []
 
 
-@pytest.mark.parametrize("form", [str, str.encode])
-def test_it_is_one_among_the_keys_that_verify_too(settings: Any, form: Any) -> None:
+FORMS: dict[str, Callable[[str, Path], Any]] = {
+    "text": lambda text, path: text,
+    "bytes": lambda text, path: text.encode(),
+    "a JWK": lambda text, path: {"kty": "oct", "k": b64(text.encode())},
+    "a file": lambda text, path: path,
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_it_is_one_among_the_keys_that_verify_too(
+    settings: Any, form: Callable[[str, Path], Any], tmp_path: Path
+) -> None:
     insecure = "django-insecure-0123456789abcdefghijklmnopqrstuvwxyz-0123456789"
-    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [form(insecure)]}
-    assert [one.id for one in conf.read_settings()[1] if one.deploy] == ["jwt_auth.E013"]
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_text(insecure)
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [form(insecure, path)]}
+    [problem] = conf.read_settings()[1]
+    assert (problem.id, problem.deploy) == ("jwt_auth.E013", True)
+    assert problem.message.startswith("VERIFYING_KEYS[0] begins with")
+    settings.JWT_AUTH = {"SIGNING_KEY": form(insecure, path)}
+    [problem] = conf.read_settings()[1]
+    assert problem.message.startswith("SIGNING_KEY begins with")
+    # Said once, however many keys are derived from it.
+    settings.SECRET_KEY = insecure
+    settings.JWT_AUTH = {"VERIFYING_KEYS": [None]}
+    assert [one.id for one in conf.read_settings()[1]].count("jwt_auth.E013") == 1
+    settings.SECRET_KEY = SECRET
     # A key derived from a fallback verifies as well.
     settings.SECRET_KEY_FALLBACKS = [insecure]
     for trusted in ({}, {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [None]}):

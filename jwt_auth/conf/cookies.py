@@ -55,13 +55,16 @@ def read_cookies(report: Report) -> CookieSettings | None:
     prefixes = ("__Host-", "__Secure-") if domain is None else ("__Secure-",)
     access = None
     if raw.get("ACCESS") is not None:
-        access = _name(inner, "ACCESS", f"{prefixes[0]}access_token", prefixes)
+        why = "It begins" if domain is None else "With DOMAIN set, it begins"
+        access = _name(inner, "ACCESS", f"{prefixes[0]}access_token", prefixes, why)
     if access == refresh:
         inner.error("E017", "ACCESS and REFRESH are one name.", "Give each cookie its own.")
     return CookieSettings(refresh, access, samesite, domain)
 
 
-def _name(report: Report, name: str, default: str, prefixes: tuple[str, ...]) -> str:
+def _name(
+    report: Report, name: str, default: str, prefixes: tuple[str, ...], why: str = "It begins"
+) -> str:
     value: Any = report.raw.get(name, default)
     if (
         isinstance(value, str)
@@ -74,8 +77,7 @@ def _name(report: Report, name: str, default: str, prefixes: tuple[str, ...]) ->
     report.error(
         "E017",
         f"{name} is no name for such a cookie.",
-        ("With DOMAIN set, it" if report.raw.get("DOMAIN") is not None else "It")
-        + f" begins with {' or '.join(prefixes)} and has the word token in it, "
+        f"{why} with {' or '.join(prefixes)} and has the word token in it, "
         f'as "{prefixes[0]}{name.lower()}_token".',
     )
     return default

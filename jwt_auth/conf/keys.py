@@ -25,6 +25,8 @@ from jwt_auth.tokens.keys import (
     load_secret,
 )
 
+# What startproject begins a SECRET_KEY with, which may be in a repository.
+_INSECURE = b"django-insecure-"
 _KEY_FILE_ENDINGS = (".pem", ".key", ".pub", ".der", ".crt", ".cer", ".jwk", ".json", ".txt")
 
 
@@ -53,16 +55,14 @@ def read_ring(report: Report) -> KeyRing | None:
                 f"Set SIGNING_KEY to a private key for {algorithm}.",
             )
             return None
-        _insecure(report, *_secret_keys())
+        signing, *fallbacks = _derived(report, algorithm)
         report.warning(
             "W001",
             "Access tokens are signed with a key derived from SECRET_KEY.",
             "Set JWT_AUTH['SIGNING_KEY'] to a key of its own.",
             deploy=True,
         )
-        signing, *fallbacks = derived_signing_keys(_hmac_algorithm(algorithm))
         return _unique(report, signing, [*fallbacks, *verifying])
-    _insecure(report, form)
     key = _key(report, "SIGNING_KEY", form, algorithm, private=True)
     if key is None:
         return None
@@ -75,20 +75,20 @@ def read_ring(report: Report) -> KeyRing | None:
     return _unique(report, key, verifying)
 
 
-def _insecure(report: Report, *secrets: Any) -> None:
-    texts = [
-        one.decode("utf-8", "ignore") if isinstance(one, bytes) else one
-        for one in secrets
-        if isinstance(one, str | bytes)
-    ]
-    if any(one.startswith("django-insecure-") for one in texts):
-        report.error(
-            "E013",
-            "Access tokens are trusted by, or by a key derived from, a SECRET_KEY or a fallback "
-            "that begins with 'django-insecure-'.",
-            "Set SECRET_KEY to a secret value, or JWT_AUTH['SIGNING_KEY']; take the old one out.",
-            deploy=True,
-        )
+def _derived(report: Report, algorithm: str | None) -> list[Key]:
+    """Return the keys that are derived from ``SECRET_KEY``, and say what is wrong with it."""
+    if any(one.startswith(_INSECURE) for one in _secret_keys() if isinstance(one, bytes)):
+        _insecure(report, "SECRET_KEY or a fallback")
+    return derived_signing_keys(_hmac_algorithm(algorithm))
+
+
+def _insecure(report: Report, name: str) -> None:
+    report.error(
+        "E013",
+        f"{name} begins with 'django-insecure-', and access tokens are trusted by it.",
+        "Take a secret that nobody knows, and this one out.",
+        deploy=True,
+    )
 
 
 def _algorithm(report: Report) -> str | None:
@@ -113,11 +113,8 @@ def _verifying_keys(report: Report, algorithm: str | None) -> Iterator[Key]:
     for position, form in enumerate(forms):
         if form is None:
             # As for SIGNING_KEY: the step from or to a key of its own.
-            _insecure(report, *_secret_keys())
-            yield from derived_signing_keys(_hmac_algorithm(algorithm))
+            yield from _derived(report, algorithm)
             continue
-        # Whoever knows a secret that verifies can sign with it.
-        _insecure(report, form)
         key = _key(report, f"VERIFYING_KEYS[{position}]", form, algorithm, private=False)
         if key is not None:
             yield key
@@ -130,6 +127,9 @@ def _key(
         return load_key(form, algorithm, private=private)
 
     key: Key | None = _loaded(report, name, form, load)
+    # Of whatever form, and for whatever it is there: who knows a secret that verifies can sign.
+    if key is not None and isinstance(key.verifying, bytes) and key.verifying.startswith(_INSECURE):
+        _insecure(report, name)
     return key
 
 

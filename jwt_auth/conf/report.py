@@ -156,9 +156,10 @@ class Report:
 
     def error(self, number: str, message: str, hint: str, *, deploy: bool = False) -> None:
         """Note an error, which with *deploy* is one in production alone."""
-        self.problems.append(
-            Problem(f"jwt_auth.{number}", self._within + message, hint, deploy=deploy)
-        )
+        problem = Problem(f"jwt_auth.{number}", self._within + message, hint, deploy=deploy)
+        # Of what several settings have in common it is enough to hear once.
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     warning = error
 

@@ -358,8 +358,8 @@ def _is_of_roca(modulus: int) -> bool:
     """Tell whether *modulus* is of two primes that follow from few bits.
 
     Some smart cards and TPMs have made them as k·M + (65537^a mod M), where M is a product of
-    small primes. By each of these the modulus leaves a power of 65537, and by chance no modulus
-    does so for all.
+    small primes. By each of these the modulus leaves a power of 65537. By chance one honest
+    modulus in some 200 million does so as well; whoever meets it makes another key.
     """
     return all(modulus % prime in _powers_of_65537(prime) for prime in _ROCA_PRIMES)
 
