@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from django.http import HttpResponse
@@ -14,7 +15,7 @@ from jwt_auth.authenticator import Verdict, stand_in
 from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
-from jwt_auth.transports import forget_access_cookie, make_private, record_refusal
+from jwt_auth.transports import forget_access_cookie, make_private, record_refusal, vary_on
 
 
 class Refusal(AuthenticationFailed):
@@ -80,64 +81,71 @@ class JWTAuthentication(BaseAuthentication):
             ServiceUnavailable: it could not be judged; 503.
         """
         runtime = current()
-        by_cookie = self.BY_COOKIE and runtime.authenticator.access_cookie is not None
-        _add_header(request, "Vary", "Authorization, Cookie" if by_cookie else "Authorization")
+        authenticator = runtime.authenticator
+        try:
+            django_request, view = request._request, request.parser_context.get("view")
+        except AttributeError:
+            # Called by hand, with a request of Django's.
+            django_request, view = request, None
         # Kept on Django's request, which the middleware and decorators see as well.
-        verdict = runtime.authenticator.judge(
-            getattr(request, "_request", request),
-            self.LOAD_USER or runtime.settings.load_user,
-            by_cookie=by_cookie,
+        verdict = authenticator.judge(
+            django_request, self.LOAD_USER or runtime.settings.load_user, self.BY_COOKIE
         )
+        looked_at = authenticator.headers if self.BY_COOKIE else "Authorization"
+        if verdict is not None and verdict.refusal is None:
+            # Called by hand, without a view, nobody would answer what is raised later.
+            if view is not None:
+                _accompany(request, view, verdict, looked_at)
+            return verdict.user, verdict.claims
+        _add_header(view, "Vary", looked_at)
         if verdict is None:
             return None
-        if verdict.refusal is not None:
-            _forget_dead_cookie(request, verdict)
-            raise translated(verdict.refusal, request)
-        _raise_in_view(request, verdict)
-        return verdict.user, verdict.claims
+        _forget_dead_cookie(request, verdict)
+        assert verdict.refusal is not None  # noqa: S101
+        raise translated(verdict.refusal, request)
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge for a request without credentials."""
         return BARE_CHALLENGE
 
 
-def _raise_in_view(request: Request, verdict: Verdict) -> None:
-    """Have late refusals raised while the view's handler runs, and no longer."""
+def _accompany(request: Request, view: Any, verdict: Verdict, looked_at: str) -> None:
+    """Be there when the handler of *view* has come to an end; *looked_at* is for ``Vary``.
 
-    def on_late_refusal(error: Rejected | Unavailable) -> NoReturn:
-        _forget_dead_cookie(request, verdict)
-        raise translated(error, request) from None
+    Late refusals are raised while the handler runs, and no longer: a project's exception
+    handler, a renderer or an outer middleware that looks at the user has nobody to raise to.
+    """
+    verdict.on_late_refusal = partial(_raise_late, request, verdict)
+    # These two end what DRF answers exceptions of; a view object serves one request.
+    view.handle_exception = partial(_handle, verdict, view.handle_exception)
+    headers = getattr(view, "headers", None)
+    if headers and "Vary" in headers:
+        # DRF will take it apart in any case.
+        headers["Vary"] += f", {looked_at}"
+        looked_at = ""
+    view.finalize_response = partial(_finalize, verdict, looked_at, view.finalize_response)
 
-    def leaving(method: Callable[..., Any]) -> Callable[..., Any]:
-        def left(*args: Any, **kwargs: Any) -> Any:
-            verdict.on_late_refusal = stand_in
-            return method(*args, **kwargs)
 
-        return left
+def _raise_late(request: Request, verdict: Verdict, error: Rejected | Unavailable) -> NoReturn:
+    _forget_dead_cookie(request, verdict)
+    raise translated(error, request) from None
 
-    view = _view(request)
-    if view is None:
-        # Called by hand: nobody would answer what is raised later.
-        return
-    verdict.on_late_refusal = on_late_refusal
-    # A project's exception handler, a renderer or an outer middleware that looks at
-    # the user has nobody to raise to. These two end what DRF answers exceptions of;
-    # a view object serves one request.
-    for name in ("handle_exception", "finalize_response"):
-        setattr(view, name, leaving(getattr(view, name)))
+
+def _handle(verdict: Verdict, handle_exception: Callable[..., Any], error: Exception) -> Any:
+    verdict.on_late_refusal = stand_in
+    return handle_exception(error)
+
+
+def _finalize(
+    verdict: Verdict, looked_at: str, finalize: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    verdict.on_late_refusal = stand_in
+    response = finalize(*args, **kwargs)
+    if looked_at:
+        vary_on(response, looked_at)
     if verdict.from_cookie:
-        view.finalize_response = _private(view.finalize_response)
-
-
-def _private(finalize_response: Callable[..., Any]) -> Callable[..., Any]:
-    """Tell shared caches, which do not see that a cookie is a credential (RFC 9111 3.5)."""
-
-    def finalized(*args: Any, **kwargs: Any) -> Any:
-        response = finalize_response(*args, **kwargs)
         make_private(response)
-        return response
-
-    return finalized
+    return response
 
 
 def _forget_dead_cookie(request: Request, verdict: Verdict) -> None:
@@ -148,26 +156,27 @@ def _forget_dead_cookie(request: Request, verdict: Verdict) -> None:
     deletion = HttpResponse()
     forget_access_cookie(deletion, current().settings.cookies)
     for cookie in deletion.cookies.values():
-        _add_header(request, "Set-Cookie", cookie.OutputString())
+        _add_header(_view(request), "Set-Cookie", cookie.OutputString())
 
 
 def translated(error: Rejected | Unavailable, request: Request) -> APIException:
     """Return *error* as an exception that DRF answers as it should be."""
     record_refusal(request, error)
     # RFC 9111: a shared cache must not keep a refusal.
-    _add_header(request, "Cache-Control", "no-store")
+    _add_header(_view(request), "Cache-Control", "no-store")
     if isinstance(error, Unavailable):
         return ServiceUnavailable(error)
     return Refusal(error)
 
 
 def _view(request: Request) -> Any:
-    return (getattr(request, "parser_context", None) or {}).get("view")
+    context = getattr(request, "parser_context", None)
+    return context.get("view") if context else None
 
 
-def _add_header(request: Request, name: str, value: str) -> None:
-    """Add a header to whatever the view is going to answer."""
-    headers = getattr(_view(request), "headers", None)
+def _add_header(view: Any, name: str, value: str) -> None:
+    """Add a header to whatever *view* is going to answer."""
+    headers = getattr(view, "headers", None)
     if headers is not None:
         present = headers.get(name)
         headers[name] = value if present is None or name != "Vary" else f"{present}, {value}"

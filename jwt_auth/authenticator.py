@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
@@ -21,6 +20,7 @@ from jwt_auth.revocation import Revocations
 from jwt_auth.tokens.access import AccessTokens
 from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
 from jwt_auth.tokens.jws import Unverified
+from jwt_auth.tokens.memory import Genuine, TokenMemory
 from jwt_auth.tokens.remote import RemoteIssuer
 from jwt_auth.transports import (
     authorization,
@@ -54,30 +54,21 @@ class Verdict:
     stage sets it, for as long as its framework can answer.
     """
 
-    __slots__ = (
-        "_accounts",
-        "_lazy",
-        "claims",
-        "credentials",
-        "csrf_held",
-        "from_cookie",
-        "is_foreign",
-        "on_late_refusal",
-        "refusal",
-        "user",
-    )
+    # There is one in every request, and most of this is seldom anything else.
+    from_cookie = False
+    csrf_held = False
+    is_foreign = False
+    claims: VerifiedClaims | None = None
+    user: Any = None
+    refusal: Rejected | Unavailable | None = None
+    on_late_refusal: OnRefusal = staticmethod(stand_in)
+    # What the lazy user knows of itself without its row.
+    known_of_user: Mapping[str, Any] = {}
+    _lazy: LazyUser | None = None
 
-    def __init__(self, credentials: Any, accounts: Accounts) -> None:
-        self.credentials = credentials
-        self.from_cookie = False
-        self.csrf_held = False
-        self.claims: VerifiedClaims | None = None
-        self.is_foreign = False
-        self.user: Any = AnonymousUser()
-        self.refusal: Rejected | Unavailable | None = None
-        self.on_late_refusal: OnRefusal = stand_in
-        self._accounts = accounts
-        self._lazy: LazyUser | None = None
+    # Set by whoever makes one: a method for it would be called in every request.
+    credentials: tuple[str, str]
+    accounts: Accounts
 
     def __repr__(self) -> str:
         return f"<Verdict: {'verified' if self.refusal is None else self.refusal.code}>"
@@ -107,12 +98,12 @@ class Verdict:
             SessionEnded, TokenNotValid, Unavailable: see Accounts.load().
         """
         if self.claims is not None and self._lazy is not None and not is_loaded(self._lazy):
-            fill(self._lazy, self._accounts.load(self.claims))
+            fill(self._lazy, self.accounts.load(self.claims))
 
     async def aload(self) -> None:
         """See load()."""
         if self.claims is not None and self._lazy is not None and not is_loaded(self._lazy):
-            row = await self._accounts.aload(self.claims)
+            row = await self.accounts.aload(self.claims)
             # Another task may have been faster, or have been refused.
             if not is_loaded(self._lazy):
                 fill(self._lazy, row)
@@ -129,7 +120,7 @@ class Verdict:
             self.user = TokenUser(claims)
         else:
             if self._lazy is None:
-                self._lazy = self._accounts.lazy(claims, self._load_late)
+                self._lazy = self.accounts.lazy(claims, self)
             self.user = self._lazy
         self.claims = claims
 
@@ -146,10 +137,11 @@ class Verdict:
             # Whoever holds the lazy user holds nobody from now on.
             fill(self._lazy, self.user)
 
-    def _load_late(self) -> Any:
+    def load_late(self) -> Any:
+        """Return the row for a user that is touched, or what the skin answers a refusal by."""
         assert self.claims is not None  # noqa: S101
         try:
-            return self._accounts.load(self.claims)
+            return self.accounts.load(self.claims)
         except (Rejected, Unavailable) as error:
             self.refuse(error)
             return self.on_late_refusal(error)
@@ -174,6 +166,9 @@ class TrustedIssuer(NamedTuple):
     users: Strangers
 
 
+Known = Genuine[TrustedIssuer]
+
+
 @dataclass(frozen=True, slots=True)
 class Authenticator:
     """Verifies access tokens and says whose they are.
@@ -181,7 +176,8 @@ class Authenticator:
     A token whose ``iss`` is one of `issuers` is verified by that one's keys and rules,
     any other by our own, unless none is ours (`accepts_own`). `revocations` is `None`
     where nothing can be revoked before ``exp``: without sessions, or with the list
-    switched off.
+    switched off. `memory` spares what was verified once the half of it that does not change
+    with time. `clock` tells POSIX seconds.
     """
 
     tokens: AccessTokens
@@ -190,10 +186,15 @@ class Authenticator:
     issuers: Mapping[str, TrustedIssuer]
     accepts_own: bool
     access_cookie: str | None
-    clock: Callable[[], datetime]
+    memory: TokenMemory[TrustedIssuer]
+    clock: Callable[[], float]
 
-    @sensitive_variables()
-    def judge(self, request: Any, load_user: str, *, by_cookie: bool = True) -> Verdict | None:
+    @property
+    def headers(self) -> str:
+        """The names of the headers that a credential may come in, as ``Vary`` takes them."""
+        return "Authorization" if self.access_cookie is None else "Authorization, Cookie"
+
+    def judge(self, request: Any, load_user: str, by_cookie: bool = True) -> Verdict | None:
         """Return the verdict on the access token of *request*, or `None` without one.
 
         *request* is Django's own; it keeps the verdict, and nothing is verified
@@ -202,16 +203,23 @@ class Authenticator:
         ``"lazy"`` the user row is read at the first touch. Nothing is raised: a
         refusal, a failing database included, is a verdict.
         """
-        verdict = self._begun(request, by_cookie)
+        if not hasattr(request, _KEPT):
+            verdict = self._at_once(request, load_user)
+            if verdict is not None:
+                return verdict
+        verdict = kept(request)
+        if verdict is None or (verdict.from_cookie and not by_cookie):
+            verdict = Verdict()
+            verdict.credentials, verdict.accounts = _shown(request), self.accounts
         if verdict.refusal is None:
             try:
                 claims, issuer = verdict.claims, None
                 if claims is None:
-                    raw = self._token(request, verdict, by_cookie)
-                    if raw is None:
+                    known = self._read(request, verdict, by_cookie)
+                    if known is None:
                         return None
-                    claims, issuer = self._verify(raw)
-                if _needs_csrf_token(request, verdict):
+                    claims, issuer = self._check(known), known.issuer
+                if verdict.from_cookie and _needs_csrf_token(request, verdict):
                     self._demand_csrf_token(request, verdict)
                 if issuer is not None:
                     # A function of the project: not before the request is known to be meant.
@@ -224,21 +232,25 @@ class Authenticator:
         setattr(request, _KEPT, verdict)
         return verdict
 
-    @sensitive_variables()
-    async def ajudge(
-        self, request: Any, load_user: str, *, by_cookie: bool = True
-    ) -> Verdict | None:
+    async def ajudge(self, request: Any, load_user: str, by_cookie: bool = True) -> Verdict | None:
         """See judge()."""
-        verdict = self._begun(request, by_cookie)
+        if not hasattr(request, _KEPT):
+            verdict = self._at_once(request, load_user)
+            if verdict is not None:
+                return verdict
+        verdict = kept(request)
+        if verdict is None or (verdict.from_cookie and not by_cookie):
+            verdict = Verdict()
+            verdict.credentials, verdict.accounts = _shown(request), self.accounts
         if verdict.refusal is None:
             try:
                 claims, issuer = verdict.claims, None
                 if claims is None:
-                    raw = self._token(request, verdict, by_cookie)
-                    if raw is None:
+                    known = await self._aread(request, verdict, by_cookie)
+                    if known is None:
                         return None
-                    claims, issuer = await self._averify(raw)
-                if _needs_csrf_token(request, verdict):
+                    claims, issuer = await self._acheck(known), known.issuer
+                if verdict.from_cookie and _needs_csrf_token(request, verdict):
                     # Where the token is in Django's session, its store is asked.
                     await sync_to_async(self._demand_csrf_token)(request, verdict)
                 if issuer is not None:
@@ -252,16 +264,50 @@ class Authenticator:
         setattr(request, _KEPT, verdict)
         return verdict
 
+    def _at_once(self, request: Any, load_user: str) -> Verdict | None:
+        """Return the verdict on a token that is remembered, if nobody has to be asked.
+
+        For most requests this is all there is, so it is written for speed. Whatever is not
+        plainly good, or takes a wait, goes the long way, which says why it is refused.
+        """
+        # No variable holds the header: what fails in here is reported with its variables.
+        genuine = self.memory.get(request.META.get("HTTP_AUTHORIZATION", ""))
+        if genuine is None or genuine.issuer is not None or load_user == "eager":
+            return None
+        now = self.clock()
+        if not genuine.begins <= now < genuine.ends:
+            return None
+        # Verified by now; VerifiedClaims() would say so, at the price of a call.
+        claims: Any = genuine.claims
+        if self.revocations is not None and not self.revocations.vouch(claims, now):
+            return None
+        verdict = Verdict()
+        verdict.credentials, verdict.accounts = _shown(request), self.accounts
+        verdict.claims = claims
+        if load_user == "never":
+            verdict.user = TokenUser(claims)
+        else:
+            try:
+                verdict.user = verdict._lazy = self.accounts.lazy(claims, verdict)
+            except TokenNotValid:
+                return None
+        request._jwt_auth_verdict = verdict
+        return verdict
+
     def _demand_csrf_token(self, request: Any, verdict: Verdict) -> None:
         with database_answers():
             demand_csrf_token(request)
         verdict.csrf_held = True
 
-    def _begun(self, request: Any, by_cookie: bool) -> Verdict:
-        verdict = kept(request)
-        if verdict is not None and (by_cookie or not verdict.from_cookie):
-            return verdict
-        return Verdict(_shown(request), self.accounts)
+    @sensitive_variables()
+    def _read(self, request: Any, verdict: Verdict, by_cookie: bool) -> Known | None:
+        raw = self._token(request, verdict, by_cookie)
+        return None if raw is None else self._genuine(raw)
+
+    @sensitive_variables()
+    async def _aread(self, request: Any, verdict: Verdict, by_cookie: bool) -> Known | None:
+        raw = self._token(request, verdict, by_cookie)
+        return None if raw is None else await self._agenuine(raw)
 
     @sensitive_variables()
     def _token(self, request: Any, verdict: Verdict, by_cookie: bool) -> str | None:
@@ -283,12 +329,14 @@ class Authenticator:
             Unavailable: the database did not say whether its session was revoked, or
                 another issuer's keys or list could not be fetched.
         """
-        return _without_grants(*self._verify(raw))
+        genuine = self._genuine(raw)
+        return _without_grants(self._check(genuine), genuine.issuer)
 
     @sensitive_variables()
     async def averify(self, raw: str) -> VerifiedClaims:
         """See verify()."""
-        return _without_grants(*await self._averify(raw))
+        genuine = await self._agenuine(raw)
+        return _without_grants(await self._acheck(genuine), genuine.issuer)
 
     @sensitive_variables()
     def unsafe_verify_expired(self, raw: str) -> SignedClaims:
@@ -297,36 +345,73 @@ class Authenticator:
         Raises:
             TokenNotValid: it is not genuine.
         """
-        self._demand_own()
-        return self.tokens.unsafe_verify_expired(raw)
+        return self._own(raw)
 
     @sensitive_variables()
-    def _verify(self, raw: str) -> tuple[VerifiedClaims, TrustedIssuer | None]:
+    def _genuine(self, raw: str) -> Known:
+        """Return what is known of *raw*, verified unless that was done before."""
+        known = self.memory.get(_header(raw)) if isinstance(raw, str) else None
+        if known is not None:
+            issuer = known.issuer
+            if issuer is None or issuer.tokens.key(known.header) is known.key:
+                return known
         foreign = self._foreign(raw)
-        if foreign is not None:
+        if foreign is None:
+            claims = self._own(raw)
+            known = Genuine(claims, *self.tokens.policy.validity(claims))
+        else:
             token, issuer = foreign
-            return issuer.tokens.verify(token), issuer
-        self._demand_own()
-        claims = self.tokens.verify(raw, self.clock())
+            key = issuer.tokens.key(token.header)
+            claims = issuer.tokens.unsafe_read(token, key)
+            times = issuer.tokens.policy.validity(claims)
+            known = Genuine(claims, *times, issuer, key, token.header)
+        self.memory.keep(_header(raw), known)
+        return known
+
+    @sensitive_variables()
+    async def _agenuine(self, raw: str) -> Known:
+        """See _genuine()."""
+        known = self.memory.get(_header(raw)) if isinstance(raw, str) else None
+        if known is not None:
+            issuer = known.issuer
+            if issuer is None or await issuer.tokens.akey(known.header) is known.key:
+                return known
+        foreign = self._foreign(raw)
+        if foreign is None:
+            claims = self._own(raw)
+            known = Genuine(claims, *self.tokens.policy.validity(claims))
+        else:
+            token, issuer = foreign
+            key = await issuer.tokens.akey(token.header)
+            claims = issuer.tokens.unsafe_read(token, key)
+            times = issuer.tokens.policy.validity(claims)
+            known = Genuine(claims, *times, issuer, key, token.header)
+        self.memory.keep(_header(raw), known)
+        return known
+
+    def _check(self, genuine: Known) -> VerifiedClaims:
+        """Check what changes with time: whether the claims hold now, and the session lasts."""
+        if genuine.issuer is not None:
+            return genuine.issuer.tokens.check(genuine)
+        claims = genuine.at(self.clock())
         if self.revocations is not None:
             self.revocations.check(claims)
-        return claims, None
+        return claims
 
-    @sensitive_variables()
-    async def _averify(self, raw: str) -> tuple[VerifiedClaims, TrustedIssuer | None]:
-        foreign = self._foreign(raw)
-        if foreign is not None:
-            token, issuer = foreign
-            return await issuer.tokens.averify(token), issuer
-        self._demand_own()
-        claims = self.tokens.verify(raw, self.clock())
+    async def _acheck(self, genuine: Known) -> VerifiedClaims:
+        """See _check()."""
+        if genuine.issuer is not None:
+            return await genuine.issuer.tokens.acheck(genuine)
+        claims = genuine.at(self.clock())
         if self.revocations is not None:
             await self.revocations.acheck(claims)
-        return claims, None
+        return claims
 
-    def _demand_own(self) -> None:
+    @sensitive_variables()
+    def _own(self, raw: str) -> SignedClaims:
         if not self.accepts_own:
             raise TokenNotValid("none of a trusted issuer, and there are no others")
+        return self.tokens.unsafe_read(raw)
 
     @sensitive_variables()
     def _foreign(self, raw: str) -> tuple[Unverified, TrustedIssuer] | None:
@@ -340,6 +425,8 @@ class Authenticator:
         name = token.unsafe_members.get("iss")
         issuer = self.issuers.get(name) if isinstance(name, str) else None
         if issuer is not None:
+            # Nothing is fetched for what its header alone refuses.
+            issuer.tokens.look_at(token.header)
             return token, issuer
         if name != self.tokens.policy.issuer:
             # Our own rules would refuse it too; this says why.
@@ -347,9 +434,17 @@ class Authenticator:
         return None
 
 
+def _header(raw: str) -> str:
+    """Return the header that shows *raw* as it is usually written: the memory goes by that.
+
+    Whoever sends it need not be looked at for grammar, and nothing has to be cut off it.
+    """
+    return f"Bearer {raw}"
+
+
 def _needs_csrf_token(request: Any, verdict: Verdict) -> bool:
     # Each time that a skin asks: what lies between two of them may change the method.
-    return verdict.from_cookie and not verdict.csrf_held and is_unsafe(request)
+    return not verdict.csrf_held and is_unsafe(request)
 
 
 def _without_grants(claims: VerifiedClaims, issuer: TrustedIssuer | None) -> VerifiedClaims:

@@ -13,14 +13,19 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.urls import Resolver404, resolve
-from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 from rest_framework.views import APIView
 
 from jwt_auth.authenticator import Verdict, kept, stand_in
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.runtime import current
-from jwt_auth.transports import forget_access_cookie, make_private, record_refusal, waive_csrf
+from jwt_auth.transports import (
+    forget_access_cookie,
+    make_private,
+    record_refusal,
+    vary_on,
+    waive_csrf,
+)
 
 Response = TypeVar("Response", bound=HttpResponseBase)
 
@@ -54,16 +59,10 @@ def refused(
 
 def varied(response: Response, verdict: Verdict | None = None) -> Response:
     """Tell caches what *response* depends on (RFC 9110 section 12.5.5, RFC 9111 section 3.5)."""
-    patch_vary_headers(response, headers_looked_at())
+    vary_on(response, current().authenticator.headers)
     if verdict is not None and verdict.from_cookie:
         make_private(response)
     return response
-
-
-def headers_looked_at() -> tuple[str, ...]:
-    """Return the names of the headers that a credential may come in."""
-    by_cookie = current().authenticator.access_cookie is not None
-    return ("Authorization", "Cookie") if by_cookie else ("Authorization",)
 
 
 def sign_in(request: HttpRequest, verdict: Verdict) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -55,21 +55,20 @@ class PublishedList:
 
     def _named(self, snapshot: Snapshot) -> tuple[Collection[UUID], datetime, datetime | None]:
         """Return which sessions are named, as of when, and since when if not all are."""
+        began_at = datetime.fromtimestamp(snapshot.began_at, UTC)
         if snapshot.complete:
             # At once: another thread may add to it.
-            return tuple(snapshot.session_ids), snapshot.began_at, None
-        newest = self._newest(snapshot)
+            return tuple(snapshot.session_ids), began_at, None
+        newest = self._newest(began_at)
         session_ids = {session_id for session_id, _ in newest[:LONGEST_PUBLISHED]}
         if len(newest) <= LONGEST_PUBLISHED:
-            return session_ids, snapshot.began_at, None
+            return session_ids, began_at, None
         # Tokens of sessions that are not named were issued before that.
-        return session_ids, snapshot.began_at, newest[LONGEST_PUBLISHED - 1][1] + COMMIT_LAG
+        return session_ids, began_at, newest[LONGEST_PUBLISHED - 1][1] + COMMIT_LAG
 
-    def _newest(self, snapshot: Snapshot) -> list[tuple[UUID, datetime]]:
+    def _newest(self, began_at: datetime) -> list[tuple[UUID, datetime]]:
         """Read up to one more of the newest ends than can be named, with their times."""
-        ended = LoginSession.objects.on_primary().filter(
-            revoked_at__gte=snapshot.began_at - self._window
-        )
+        ended = LoginSession.objects.on_primary().filter(revoked_at__gte=began_at - self._window)
         rows: Any = ended.order_by("-revoked_at").values_list("pk", "revoked_at")
         with database_answers():
             return list(rows[: LONGEST_PUBLISHED + 1])

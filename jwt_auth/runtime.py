@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from jwt_auth.models import LoginSession
 from jwt_auth.publication import PublishedList
 from jwt_auth.revocation import Lookups, RevocationList, Revocations
 from jwt_auth.tokens.access import AccessTokens
+from jwt_auth.tokens.memory import TokenMemory
 from jwt_auth.tokens.policy import LIFETIME_SLACK, Policy
 from jwt_auth.tokens.refresh import RefreshTokens
 from jwt_auth.tokens.remote import RemoteIssuer, RemoteKeys, RemoteRevocations
@@ -95,7 +97,11 @@ def _build() -> Runtime:
         encryption=settings.encryption,
     )
     revocations = _revocations(settings)
-    accounts = Accounts(user_id_field=settings.user_id_field, sessions_on=settings.sessions_on)
+    accounts = Accounts(
+        user_id_field=settings.user_id_field,
+        sessions_on=settings.sessions_on,
+        cache_size=settings.token_cache_size,
+    )
     return Runtime(
         settings=settings,
         access_tokens=access_tokens,
@@ -112,7 +118,8 @@ def _build() -> Runtime:
                 issuer: _trusted_issuer(one, settings)
                 for issuer, one in settings.trusted_issuers.items()
             },
-            clock=timezone.now,
+            memory=TokenMemory(settings.token_cache_size),
+            clock=time.time,
         ),
         published_list=_published_list(settings, revocations),
         revocation_window=_revocation_window(settings),
@@ -130,7 +137,7 @@ def _revocations(settings: Settings) -> Revocations | None:
         interval=interval,
         max_age=settings.revocation_max_age,
         window=_revocation_window(settings),
-        clock=timezone.now,
+        clock=time.time,
     )
 
 
@@ -154,7 +161,7 @@ def _published_list(settings: Settings, revocations: Revocations | None) -> Publ
 
 
 def _trusted_issuer(one: IssuerSettings, settings: Settings) -> TrustedIssuer:
-    clock, leeway = timezone.now, settings.leeway.total_seconds()
+    clock, leeway = time.time, settings.leeway.total_seconds()
     keys = RemoteKeys(one.jwks_url, one.algorithms, clock)
     revocations = None
     if one.revoked_url is not None:

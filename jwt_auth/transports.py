@@ -11,7 +11,7 @@ from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.middleware.csrf import CsrfViewMiddleware, get_token
-from django.utils.cache import patch_cache_control
+from django.utils.cache import patch_cache_control, patch_vary_headers
 from rest_framework.settings import api_settings
 
 from jwt_auth.conf import CookieSettings
@@ -98,6 +98,15 @@ def forget_access_cookie(response: Any, cookies: CookieSettings | None) -> None:
     """Have the browser forget the access token, if it is in a cookie."""
     if cookies is not None and cookies.access is not None:
         set_cookie(response, cookies.access, "", 0, "/", cookies)
+
+
+def vary_on(response: Any, headers: str) -> None:
+    """Tell caches that *response* depends on *headers* (RFC 9110 section 12.5.5)."""
+    if response.has_header("Vary"):
+        patch_vary_headers(response, headers.split(", "))
+    else:
+        # The same, at a third of the time.
+        response.headers["Vary"] = headers
 
 
 def make_private(response: Any) -> None:

@@ -6,6 +6,7 @@ import functools
 import gc
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,6 +46,12 @@ _CI = hypothesis.settings(_PATIENT, derandomize=True, database=None, print_blob=
 hypothesis.settings.register_profile("tests", _PATIENT)
 hypothesis.settings.register_profile("tests in CI", _CI)
 hypothesis.settings.load_profile("tests in CI" if os.environ.get("CI") else "tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let ``tox -e attacks`` run everything once more on a process that remembers no token."""
+    parser.addoption("--without-memory", action="store_true", help="TOKEN_CACHE_SIZE is 0")
+
 
 PASSWORD = " correct horse battery "
 NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
@@ -120,6 +127,22 @@ def fresh_process() -> None:
 
     current.cache_clear()
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def memory(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have processes remember tokens, or none, where a test says nothing of it."""
+    if request.config.getoption("--without-memory"):
+        monkeypatch.setattr("jwt_auth.conf.TOKEN_CACHE_SIZE", 0)
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Have threads take turns a million times a second, if they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture

@@ -314,10 +314,8 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     "users from nowhere": (trusting(USER="tests.nowhere.f"), "E008", "USER", "dotted path"),
     "users of a function": (trusting(USER=print), "E002", "USER", "dotted path"),
     **{
-        f"not yet: {name}": ({name: value}, "E011", name, "Leave")
-        for name, value in {
-            "TOKEN_CACHE_SIZE": 4096,
-        }.items()
+        f"a memory of {value!r}": ({"TOKEN_CACHE_SIZE": value}, "E002", "TOKEN_CACHE_SIZE", "0 on")
+        for value in (-1, True, None, 1.5, "4096")
     },
 }
 

@@ -79,9 +79,9 @@ def sources() -> list[Path]:
 
 
 def test_the_settings_are_listed() -> None:
-    listed, off = names("reference/settings.md", "settings"), names_off()
+    listed = names("reference/settings.md", "settings")
     assert len(set(listed)) == len(listed)
-    assert set(listed) | set(off) == set(conf.NAMES)
+    assert set(listed) == set(conf.NAMES)
 
 
 def test_the_settings_of_an_issuer_are_listed() -> None:
@@ -110,18 +110,6 @@ def test_the_calls_for_browsers_are_listed() -> None:
         for one in browser_urls.urlpatterns
         for method in ("get", "post", "put", "patch", "delete")
         if hasattr(one.callback.cls, method)  # type: ignore[attr-defined]
-    }
-
-
-def names_off() -> list[str]:
-    """Return the settings that the documentation calls not available."""
-    return names("reference/settings.md", "not-in-this-release-table")
-
-
-def test_what_is_not_in_this_release_is_listed_with_the_values_it_takes() -> None:
-    table = rows("reference/settings.md", "not-in-this-release-table")
-    assert {code(name)[0]: [value(one) for one in code(takes)] for name, takes, _ in table} == {
-        name: list(values) for name, values in conf._OFF.items()
     }
 
 

@@ -70,7 +70,7 @@ def revocations(database: Database) -> RevocationList:
         interval=timedelta(seconds=INTERVAL),
         max_age=timedelta(seconds=MAX_AGE),
         window=WINDOW,
-        clock=timezone.now,
+        clock=time.time,
         read=database.read,
     )
 
@@ -138,12 +138,72 @@ def test_after_a_long_rest_everybody_waits_for_the_news(
 def test_a_stepped_wall_clock_makes_a_list_old(
     revocations: RevocationList, database: Database, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
-    session, step = uuid4(), timedelta(0)
+    session, step = uuid4(), 0
     rules = revocations._rules
-    object.__setattr__(rules, "clock", lambda: timezone.now() + step)
+    object.__setattr__(rules, "clock", lambda: time.time() + step)
     assert sync_check(revocations, session) == "good"
-    step, database.ended = timedelta(seconds=seconds), {session}
+    step, database.ended = seconds, {session}
     assert sync_check(revocations, session) == "session_ended"
+
+
+@pytest.mark.parametrize("clock", ["time", "monotonic"])
+@pytest.mark.parametrize("seconds", [-3600, -INTERVAL, INTERVAL, 3600])
+def test_nobody_vouches_by_an_old_list(
+    revocations: RevocationList, monkeypatch: pytest.MonkeyPatch, clock: str, seconds: float
+) -> None:
+    claims = claims_of(uuid4())
+    now, tick = time.time(), time.monotonic()
+    monkeypatch.setattr(revocation.time, "monotonic", lambda: tick)
+    object.__setattr__(revocations._rules, "clock", lambda: now)
+    # Before anybody has asked there is no list.
+    assert not revocations.vouch(claims, now)
+    revocations.check(claims)
+    assert revocations.vouch(claims, now)
+    if clock == "time":
+        now += seconds
+    else:
+        tick += seconds
+    assert not revocations.vouch(claims, now)
+
+
+def test_nobody_vouches_for_who_was_ended_or_by_half_a_list(
+    revocations: RevocationList, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, other = uuid4(), uuid4()
+    database.ended = {ended}
+    assert sync_check(revocations, other) == "good"
+    assert revocations.vouch(claims_of(other), time.time())
+    assert not revocations.vouch(claims_of(ended), time.time())
+    one = revocations._list()
+    one.add([other])
+    assert not revocations.vouch(claims_of(other), time.time())
+    monkeypatch.setattr(revocation, "LONGEST_LIST", 1)
+    one.add([uuid4()])
+    assert not revocations.vouch(claims_of(uuid4()), time.time())
+
+
+def test_nobody_vouches_once_a_list_is_known_to_be_old(revocations: RevocationList) -> None:
+    claims = claims_of(uuid4())
+    revocations.check(claims)
+    revocations._list().stale = True
+    assert not revocations.vouch(claims, time.time())
+
+
+@pytest.mark.django_db
+def test_a_router_says_whose_list_it_is(
+    revocations: RevocationList, database: Database, settings: Any
+) -> None:
+    revocations.check(claims_of(uuid4()))
+    assert revocations.vouch(claims_of(uuid4()), time.time())
+    settings.DATABASE_ROUTERS = ["tests.test_revocation.Elsewhere"]
+    assert not revocations.vouch(claims_of(uuid4()), time.time())
+
+
+class Elsewhere:
+    """Sends sessions to a database of their own."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        return "elsewhere"
 
 
 @both_paths
@@ -256,7 +316,7 @@ def test_no_more_than_so_many_readers_hang(
         interval=timedelta(seconds=0.01),
         max_age=timedelta(seconds=60),
         window=WINDOW,
-        clock=timezone.now,
+        clock=time.time,
         read=database.read,
     )
     database.hold = threading.Event()
@@ -352,7 +412,7 @@ def test_when_all_readers_hang_another_is_tried_later(
         interval=timedelta(seconds=0.01),
         max_age=timedelta(seconds=0.5),
         window=WINDOW,
-        clock=timezone.now,
+        clock=time.time,
         read=database.read,
     )
     database.hold = threading.Event()

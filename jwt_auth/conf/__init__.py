@@ -61,11 +61,7 @@ NAMES = (
     "TRUSTED_ISSUERS",
 )
 
-# What belongs to a later release: each setting with the only values it takes now.
-_OFF: dict[str, Sequence[Any]] = {
-    "TOKEN_CACHE_SIZE": [0],
-}
-
+TOKEN_CACHE_SIZE = 4096
 LOAD_USER_MODES = ("lazy", "eager", "never")
 LONGEST_LEEWAY = timedelta(seconds=300)
 LONGEST_GRACE = timedelta(seconds=120)
@@ -93,6 +89,7 @@ class Settings:
     max_sessions: int | None
     revocation_interval: timedelta | None
     revocation_max_age: timedelta
+    token_cache_size: int
     trusted_issuers: Mapping[str, IssuerSettings]
     throttle_rates: Mapping[str, Rate]
     cookies: CookieSettings | None
@@ -138,7 +135,6 @@ class _Reader(Report):
 
     def read(self) -> Settings | None:
         self._names()
-        self._later_features()
         if not django_settings.USE_TZ:
             self.error(
                 "E010",
@@ -191,6 +187,12 @@ class _Reader(Report):
                 lambda value: value is None or (type(value) is int and value > 0),
                 "a number above 0, or None",
             ),
+            "token_cache_size": self.get(
+                "TOKEN_CACHE_SIZE",
+                TOKEN_CACHE_SIZE,
+                lambda value: type(value) is int and value >= 0,
+                "a number from 0 on",
+            ),
             "claims": self.callable("CLAIMS", None),
             "roles": self.callable("ROLES", "jwt_auth.users.group_names"),
             "load_user": self._load_user(),
@@ -230,18 +232,6 @@ class _Reader(Report):
                 "jwt_auth have no prefix.",
             )
         self.names("JWT_AUTH", NAMES, without=djangos)
-
-    def _later_features(self) -> None:
-        for name, values in _OFF.items():
-            # By type too: `False == 0`, and False is no duration.
-            if name in self.raw and not any(
-                type(self.raw[name]) is type(value) and self.raw[name] == value for value in values
-            ):
-                self.error(
-                    "E011",
-                    f"{name} is not available in this release.",
-                    f"Leave {name} out of JWT_AUTH.",
-                )
 
     def _grace(self, access_lifetime: timedelta) -> timedelta:
         # Beyond half of the access token's life a thief and a victim who refresh at

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from jwt_auth.tokens import jws
-from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
+from jwt_auth.tokens.claims import SignedClaims
 from jwt_auth.tokens.keys import KeyRing
 from jwt_auth.tokens.policy import Policy
 
@@ -113,25 +113,15 @@ class AccessTokens:
             raw = self.encryption.seal(raw)
         return IssuedToken(raw, expires - issued)
 
-    def verify(self, raw: str, now: datetime) -> VerifiedClaims:
-        """Check form, signature and every rule. Revocation is not looked at.
+    def unsafe_read(self, raw: str) -> SignedClaims:
+        """Check form, signature and every rule but those on time, which `policy` checks.
 
-        Raises:
-            TokenNotValid: not a genuine access token of this issuer.
-            TokenExpired: genuine, but past its ``exp``.
-        """
-        return self.policy.verify(self._signed(raw), now.timestamp())
-
-    def unsafe_verify_expired(self, raw: str) -> SignedClaims:
-        """Check all that verify() checks but the times. Good for a logout alone.
+        Revocation is not looked at. For the same *raw*, the same comes out each time.
 
         Raises:
             TokenNotValid: not a genuine access token of this issuer.
         """
-        claims = self._signed(raw)
+        signed = raw if self.encryption is None else self.encryption.open(raw)
+        claims = jws.verify(signed, self.ring, TYPES)
         self.policy.check_content(claims)
         return claims
-
-    def _signed(self, raw: str) -> SignedClaims:
-        signed = raw if self.encryption is None else self.encryption.open(raw)
-        return jws.verify(signed, self.ring, TYPES)

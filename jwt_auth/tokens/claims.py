@@ -9,7 +9,8 @@ import re
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NewType
+from types import MappingProxyType
+from typing import Any, NewType, NoReturn
 from uuid import UUID
 
 from jwt_auth.errors import TokenNotValid
@@ -118,8 +119,8 @@ _DECODER = json.JSONDecoder(
 class Claims(Mapping[str, Any]):
     """A claim set whose registered claims have the types of RFC 7519 section 4.1.
 
-    Item access hands out copies of lists and objects, so that nothing one request
-    does to its claims can be seen by another.
+    Immutable: one set serves many requests, and nothing that one of them does can be seen
+    by another. Item access hands out copies of lists and objects.
 
     `subject`, `expires` and whatever else is present have been checked for type
     and form, not for meaning; how far a set is trusted is said by `SignedClaims`
@@ -141,20 +142,44 @@ class Claims(Mapping[str, Any]):
         "subject",
     )
 
+    _members: Mapping[str, Any]
+    issuer: str | None
+    subject: str
+    audiences: tuple[str, ...]
+    expires: float
+    not_before: float | None
+    issued: float | None
+    session_id: UUID | None
+
     def __init__(self, members: dict[str, Any]) -> None:
-        self._members = members
-        self.issuer = _optional_text(members, "iss")
+        issuer = _optional_text(members, "iss")
         subject = _optional_text(members, "sub")
-        self.audiences = _audiences(members)
+        audiences = _audiences(members)
         expires = _optional_time(members, "exp")
-        self.not_before = _optional_time(members, "nbf")
-        self.issued = _optional_time(members, "iat")
+        not_before = _optional_time(members, "nbf")
+        issued = _optional_time(members, "iat")
         _optional_id(members, "jti")
-        self.session_id = _uuid(_optional_id(members, "sid"))
+        session_id = _uuid(_optional_id(members, "sid"))
         if subject is None or expires is None:
             raise TokenNotValid("sub or exp is missing")
-        self.subject: str = subject
-        self.expires: float = expires
+        _set(self, "_members", MappingProxyType(members))
+        _set(self, "issuer", issuer)
+        _set(self, "subject", subject)
+        _set(self, "audiences", audiences)
+        _set(self, "expires", expires)
+        _set(self, "not_before", not_before)
+        _set(self, "issued", issued)
+        _set(self, "session_id", session_id)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("claims are immutable")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("claims are immutable")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For tasks and caches, and for copies of what holds claims.
+        return _restored, (dict(self._members), self.session_id)
 
     def of_a_stranger(self, granted: Mapping[str, Any]) -> Claims:
         """Return a copy for a token of another issuer, with what it is *granted* here.
@@ -167,8 +192,7 @@ class Claims(Mapping[str, Any]):
                 a wrong type.
         """
         members = {name: one for name, one in self._members.items() if name not in _GRANTS}
-        stranger = Claims({**members, **copy.deepcopy(dict(granted))})
-        stranger.session_id = None
+        stranger = _restored({**members, **copy.deepcopy(dict(granted))}, None)
         if not _GRANTS.issuperset(granted) or (
             ("roles" in granted and len(stranger.roles) != len(granted["roles"]))
             or not isinstance(granted.get("scope", ""), str)
@@ -218,12 +242,22 @@ class Claims(Mapping[str, Any]):
         return frozenset(value.split(" ")) - {""} if isinstance(value, str) else frozenset()
 
 
+_set = object.__setattr__
+
+
+def _restored(members: dict[str, Any], session_id: UUID | None) -> Claims:
+    """Return claims with a *session_id* that need not be what ``sid`` says."""
+    claims = Claims(members)
+    _set(claims, "session_id", session_id)
+    return claims
+
+
 # The type is the receipt: only jws.verify() makes the first, only a policy the second.
 SignedClaims = NewType("SignedClaims", Claims)
 VerifiedClaims = NewType("VerifiedClaims", Claims)
 
 
-def _optional_text(members: dict[str, Any], name: str) -> str | None:
+def _optional_text(members: Mapping[str, Any], name: str) -> str | None:
     if name not in members:
         return None
     value = members[name]
@@ -232,14 +266,14 @@ def _optional_text(members: dict[str, Any], name: str) -> str | None:
     return value
 
 
-def _optional_id(members: dict[str, Any], name: str) -> str | None:
+def _optional_id(members: Mapping[str, Any], name: str) -> str | None:
     value = _optional_text(members, name)
     if value is not None and len(value) > MAX_ID_LENGTH:
         raise TokenNotValid(f"{name} is too long")
     return value
 
 
-def _audiences(members: dict[str, Any]) -> tuple[str, ...]:
+def _audiences(members: Mapping[str, Any]) -> tuple[str, ...]:
     # RFC 7519 section 4.1.3: an array of strings, or one string.
     if "aud" not in members:
         return ()
@@ -250,7 +284,7 @@ def _audiences(members: dict[str, Any]) -> tuple[str, ...]:
     return tuple(audiences)
 
 
-def _optional_time(members: dict[str, Any], name: str) -> float | None:
+def _optional_time(members: Mapping[str, Any], name: str) -> float | None:
     if name not in members:
         return None
     value = members[name]

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -249,12 +248,11 @@ class _Moment(NamedTuple):
     """
 
     monotonic: float
-    wall: datetime
+    wall: float
 
     def since(self, earlier: _Moment) -> float:
         """Return how many seconds have passed since *earlier*."""
-        by_wall = (self.wall - earlier.wall).total_seconds()
-        return max(abs(self.monotonic - earlier.monotonic), abs(by_wall))
+        return max(abs(self.monotonic - earlier.monotonic), abs(self.wall - earlier.wall))
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +299,7 @@ class Followed(Generic[T]):
         read: Callable[[bytes], T],
         join: Callable[[T, T | None], T],
         rhythm: Rhythm,
-        clock: Callable[[], datetime],
+        clock: Callable[[], float],
     ) -> None:
         self._url = url
         self._max_size = max_size

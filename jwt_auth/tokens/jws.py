@@ -132,7 +132,7 @@ def claims_of(token: Unverified, key: Key) -> SignedClaims:
     return SignedClaims(Claims(token.verify(key)))
 
 
-def check_header(header: dict[str, Any], types: frozenset[str]) -> None:
+def check_header(header: Mapping[str, Any], types: frozenset[str]) -> None:
     """Apply the rules for a header that need no key.
 
     Raises:

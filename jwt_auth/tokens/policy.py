@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from jwt_auth.errors import TokenExpired, TokenNotValid
+from jwt_auth.errors import TokenNotValid
 from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
 
 # Hosts differ by some seconds; an early `iat` is no attack once the signature has held.
@@ -22,8 +22,8 @@ class Policy:
 
     `issuer` `None` and `audiences` empty mean that a token carrying the claim is
     refused: it was made for somebody else's rules. `longest_life` bounds
-    ``exp - iat``. `demanded` names claims beyond ``sub`` and ``exp``, which every
-    claim set has.
+    ``exp - iat``. `demanded` names claims beyond ``sub`` and ``exp``, which every claim set
+    has.
     """
 
     issuer: str | None = None
@@ -32,20 +32,12 @@ class Policy:
     longest_life: float | None = None
     leeway: float = 0
 
-    def verify(self, claims: SignedClaims, now: float) -> VerifiedClaims:
-        """Apply every rule at the time *now* (POSIX seconds).
-
-        The expiry is looked at last, so that "expired" is only ever said of a
-        token that is genuine in all else.
-
-        Raises:
-            TokenNotValid: a rule is broken.
-            TokenExpired: only the expiry is.
-        """
-        self.check_content(claims)
-        self.check_beginning(claims, now)
-        self.check_expiry(claims, now)
-        return VerifiedClaims(claims)
+    def validity(self, claims: SignedClaims) -> tuple[float, float]:
+        """Return from when on, and before when, *claims* hold (POSIX seconds)."""
+        # RFC 7519 section 4.1.5: not "before" nbf; iat is held to the same.
+        begins = max(claims.not_before or 0, claims.issued or 0)
+        # RFC 7519 section 4.1.4: "on or after" the expiry is too late.
+        return begins - max(self.leeway, FUTURE_TOLERANCE), claims.expires + self.leeway
 
     def check_content(self, claims: SignedClaims) -> None:
         """Apply the rules that do not depend on the time.
@@ -74,29 +66,6 @@ class Policy:
             and claims.expires - claims.issued > self.longest_life + LIFETIME_SLACK
         ):
             raise TokenNotValid("lives longer than any token of this issuer")
-
-    def check_beginning(self, claims: SignedClaims, now: float) -> None:
-        """Refuse what is not valid yet.
-
-        Raises:
-            TokenNotValid: ``nbf`` or ``iat`` is too far ahead.
-        """
-        # RFC 7519 section 4.1.5: not "before" nbf; iat is held to the same.
-        latest = now + max(self.leeway, FUTURE_TOLERANCE)
-        if (claims.not_before is not None and claims.not_before > latest) or (
-            claims.issued is not None and claims.issued > latest
-        ):
-            raise TokenNotValid("not valid yet")
-
-    def check_expiry(self, claims: SignedClaims, now: float) -> None:
-        """Refuse what has expired.
-
-        Raises:
-            TokenExpired: ``exp`` has passed.
-        """
-        # RFC 7519 section 4.1.4: "on or after" the expiry is too late, so >= and not >.
-        if now >= claims.expires + self.leeway:
-            raise TokenExpired("past its exp")
 
 
 def checked_names(kind: str, names: tuple[str, ...]) -> tuple[str, ...]:

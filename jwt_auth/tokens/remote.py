@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from jwt_auth.errors import TokenNotValid, Unavailable
 from jwt_auth.tokens import jws, revoked
-from jwt_auth.tokens.claims import MAX_ID_LENGTH, VerifiedClaims, read_object
+from jwt_auth.tokens.claims import MAX_ID_LENGTH, SignedClaims, VerifiedClaims, read_object
 from jwt_auth.tokens.fetching import Attempt, Followed, Rhythm
 from jwt_auth.tokens.keys import Key, KeySet, load_key
+from jwt_auth.tokens.memory import Genuine
 from jwt_auth.tokens.policy import Policy
 from jwt_auth.tokens.revoked import RevokedList
 
@@ -38,7 +38,7 @@ class RemoteKeys:
     for the keys for `KEYS_RHYTHM.lifetime` seconds.
     """
 
-    def __init__(self, url: str, algorithms: Sequence[str], clock: Callable[[], datetime]) -> None:
+    def __init__(self, url: str, algorithms: Sequence[str], clock: Callable[[], float]) -> None:
         self.followed: Followed[KeySet] = Followed(
             url,
             max_size=LONGEST_SET,
@@ -148,7 +148,7 @@ class RemoteRevocations:
         url: str,
         issuer: str,
         keys: RemoteKeys,
-        clock: Callable[[], datetime],
+        clock: Callable[[], float],
         leeway: float,
     ) -> None:
         self._issuer = issuer
@@ -159,7 +159,7 @@ class RemoteRevocations:
             url,
             max_size=LONGEST_LIST,
             read=self._read,
-            join=lambda read, before: read.and_before(before, clock().timestamp()),
+            join=lambda read, before: read.and_before(before, clock()),
             rhythm=LIST_RHYTHM,
             clock=clock,
         )
@@ -167,7 +167,7 @@ class RemoteRevocations:
     def renewal(self) -> Attempt | None:
         """Begin a fetch if it is time; see Followed."""
         known = self.followed.value
-        missing = known is None or self._clock().timestamp() >= known.expires
+        missing = known is None or self._clock() >= known.expires
         return self.followed.renewal(missing=missing)
 
     def check(self, claims: VerifiedClaims) -> None:
@@ -180,7 +180,7 @@ class RemoteRevocations:
         known = self.followed.value
         if known is None:
             raise Unavailable
-        known.check(claims, self._clock().timestamp())
+        known.check(claims, self._clock())
 
     def _read(self, data: bytes) -> RevokedList:
         token = jws.Unverified(data.decode("ascii", "replace").strip(), longest=LONGEST_LIST)
@@ -190,7 +190,7 @@ class RemoteRevocations:
             members = token.verify(self._keys.find(token.header))
         except Unavailable:
             raise TokenNotValid("its key could not be fetched") from None
-        now = self._clock().timestamp()
+        now = self._clock()
         return revoked.read_list(members, self._issuer, now, self._leeway)
 
 
@@ -209,49 +209,69 @@ class RemoteIssuer:
         algorithms: Sequence[str],
         keys: RemoteKeys,
         revocations: RemoteRevocations | None,
-        clock: Callable[[], datetime],
+        clock: Callable[[], float],
     ) -> None:
-        self._policy = policy
+        self.policy = policy
         self._types = types
         self._algorithms = tuple(algorithms)
         self._keys = keys
         self._revocations = revocations
         self._clock = clock
 
-    def verify(self, token: jws.Unverified) -> VerifiedClaims:
-        """Check everything about *token*.
+    def key(self, header: Mapping[str, Any]) -> Key:
+        """Return the one key in force that may verify a token with this *header*.
 
         Raises:
-            TokenNotValid, TokenExpired, SessionEnded: it is refused.
-            Unavailable: the issuer's keys or list could not be fetched.
+            TokenNotValid: the issuer has no such key.
+            Unavailable: the keys could not be fetched.
         """
-        self._look_at(token)
-        self._keys.followed.wait(self._keys.renewal(token.header))
-        claims = self._verified(token)
+        self._keys.followed.wait(self._keys.renewal(header))
+        return self._keys.find(header)
+
+    async def akey(self, header: Mapping[str, Any]) -> Key:
+        """See key()."""
+        await self._keys.followed.await_(self._keys.renewal(header))
+        return self._keys.find(header)
+
+    def unsafe_read(self, token: jws.Unverified, key: Key) -> SignedClaims:
+        """Check the signature of *token*, and every rule about its claims but those on time.
+
+        Raises:
+            TokenNotValid: it was not signed by *key*, or is not meant for us.
+        """
+        claims = jws.claims_of(token, key)
+        self.policy.check_content(claims)
+        return claims
+
+    def check(self, genuine: Genuine[Any]) -> VerifiedClaims:
+        """Check what changes with time: whether *genuine* holds now, and its session lasts.
+
+        Raises:
+            TokenNotValid, TokenExpired, SessionEnded: it does not.
+            Unavailable: the issuer's list could not be fetched.
+        """
+        verified = genuine.at(self._clock())
         if self._revocations is not None:
             self._revocations.followed.wait(self._revocations.renewal())
-            self._revocations.check(claims)
-        return claims
+            self._revocations.check(verified)
+        return verified
 
-    async def averify(self, token: jws.Unverified) -> VerifiedClaims:
-        """See verify()."""
-        self._look_at(token)
-        await self._keys.followed.await_(self._keys.renewal(token.header))
-        claims = self._verified(token)
+    async def acheck(self, genuine: Genuine[Any]) -> VerifiedClaims:
+        """See check()."""
+        verified = genuine.at(self._clock())
         if self._revocations is not None:
             await self._revocations.followed.await_(self._revocations.renewal())
-            self._revocations.check(claims)
-        return claims
+            self._revocations.check(verified)
+        return verified
 
-    def _look_at(self, token: jws.Unverified) -> None:
-        header = token.header
+    def look_at(self, header: Mapping[str, Any]) -> None:
+        """Refuse by *header* alone what nothing has to be fetched for.
+
+        Raises:
+            TokenNotValid: another type, an algorithm that is not this issuer's, or nonsense.
+        """
         jws.check_header(header, self._types)
         if header.get("alg") not in self._algorithms:
             raise TokenNotValid("an alg that is not this issuer's")
         if "kid" in header and not is_kid(header["kid"]):
             raise TokenNotValid("kid is no name")
-
-    def _verified(self, token: jws.Unverified) -> VerifiedClaims:
-        key = self._keys.find(token.header)
-        claims = jws.claims_of(token, key)
-        return self._policy.verify(claims, self._clock().timestamp())

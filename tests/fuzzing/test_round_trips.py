@@ -21,6 +21,7 @@ from jwt_auth.tokens import jws, revoked
 from jwt_auth.tokens.access import RESERVED, TYPES, AccessTokens, SessionFacts
 from jwt_auth.tokens.jwe import EncryptionRing, load_encryption_key
 from jwt_auth.tokens.keys import KeyRing, load_key
+from jwt_auth.tokens.memory import Genuine
 from jwt_auth.tokens.policy import Policy
 from jwt_auth.tokens.refresh import RefreshToken, RefreshTokens
 from jwt_auth.tokens.remote import read_jwks
@@ -81,7 +82,9 @@ def test_claims_that_are_issued_are_verified_as_they_were(
         session_id, NOW - timedelta(seconds=age), methods, NOW + timedelta(seconds=left)
     )
     issued = tokens.issue(subject, now=NOW, session=facts, roles=roles, extra=extra)
-    claims = tokens.verify(issued.raw, NOW)
+    claims = Genuine(read := tokens.unsafe_read(issued.raw), *tokens.policy.validity(read)).at(
+        NOW.timestamp()
+    )
     said = {"sub": subject, "iss": issuer, "aud": audience, "roles": roles}
     said |= {"sid": str(session_id), "amr": methods, "auth_time": int(NOW.timestamp()) - age}
     said |= {"iat": int(NOW.timestamp()), "exp": int(NOW.timestamp()) + issued.expires_in}

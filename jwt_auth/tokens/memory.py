@@ -1,0 +1,97 @@
+"""Tokens that were found genuine lately: what has been checked once need not be checked again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from jwt_auth.errors import TokenExpired, TokenNotValid
+from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
+from jwt_auth.tokens.keys import Key
+
+# What is longer is verified each time: tokens are some hundred bytes, and the memory has a
+# size that can be told.
+LONGEST = 2048
+
+Issuer = TypeVar("Issuer")
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Genuine(Generic[Issuer]):
+    """A token of which everything holds that does not change with time.
+
+    Form, header, signature, and every rule about its claims but those on time. It is good from
+    *begins* on and before *ends* (POSIX seconds), if its session lasts. *issuer* is `None` for
+    a token of our own. Of another's, *key* is what has signed it, and *header* what the key is
+    found by: it holds for as long as that key is in force.
+    """
+
+    claims: SignedClaims
+    begins: float
+    ends: float
+    issuer: Issuer | None = None
+    key: Key | None = None
+    header: Mapping[str, Any] = _NOTHING
+
+    def at(self, now: float) -> VerifiedClaims:
+        """Return the claims if they hold *now* (POSIX seconds).
+
+        The expiry is looked at last, so that "expired" is only ever said of a token that is
+        genuine in all else.
+
+        Raises:
+            TokenNotValid: ``nbf`` or ``iat`` is too far ahead.
+            TokenExpired: ``exp`` has passed.
+        """
+        if now < self.begins:
+            raise TokenNotValid("not valid yet")
+        if now >= self.ends:
+            raise TokenExpired("past its exp")
+        return VerifiedClaims(self.claims)
+
+
+class TokenMemory(Generic[Issuer]):
+    """The tokens that were found genuine last, at most *size* of them.
+
+    Nothing else comes in: who sends what is not genuine changes nothing here. They are known by
+    a text that holds the whole token, so that one that differs in a letter is another. One
+    memory is for one key ring.
+
+    A hit takes no lock: each step is one operation of C on strings, and what another thread
+    does in between makes a token be verified once more, or forgotten a little early.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._tokens: OrderedDict[str, Genuine[Issuer]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def get(self, text: str) -> Genuine[Issuer] | None:
+        """Return what was kept for *text*, whose use counts as the last one."""
+        genuine = self._tokens.get(text)
+        if genuine is not None:
+            try:  # noqa: SIM105  (a context manager would take longer than the rest)
+                self._tokens.move_to_end(text)
+            except KeyError:
+                # Forgotten in this very moment. It is genuine all the same.
+                pass
+        return genuine
+
+    def keep(self, text: str, genuine: Genuine[Issuer]) -> None:
+        """Keep *genuine* for *text*, and forget what was not used for longest."""
+        if len(text) > LONGEST:
+            return
+        with self._lock:
+            self._tokens[text] = genuine
+            self._tokens.move_to_end(text)
+            while len(self._tokens) > self._size:
+                self._tokens.popitem(last=False)
