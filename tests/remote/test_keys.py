@@ -19,13 +19,13 @@ from asgiref.sync import async_to_sync
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from jwt_auth import averify, verify
-from jwt_auth.errors import Rejected, TokenNotValid, Unavailable
+from jwt_auth.errors import Rejected, TokenExpired, TokenNotValid, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens import remote
 from jwt_auth.tokens.fetching import Followed
 from jwt_auth.tokens.remote import KEYS_RHYTHM, LONGEST_SET, MOST_KEYS, read_jwks
 from tests.attacks.forge import b64
-from tests.conftest import Clock, private_pem
+from tests.conftest import NOW, Clock, private_pem
 from tests.remote.provider import ISSUER, Provider, body, document, dripping, public_jwk
 
 pytestmark = pytest.mark.usefixtures("quiet_heap")
@@ -541,3 +541,57 @@ def test_an_empty_set_is_an_answer(trusted: Provider, clock: Clock) -> None:
     trusted.answers["/jwks.json"] = document({"keys": []})
     clock.move(seconds=901)
     assert said(trusted.token()) == "token_not_valid"
+
+
+@pytest.fixture
+def signatures(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Return a list that is as long as signatures have been checked often."""
+    from jwt_auth.tokens import jws
+
+    checked: list[None] = []
+    holds = jws._holds
+
+    def counting(*args: Any) -> bool:
+        checked.append(None)
+        return holds(*args)
+
+    monkeypatch.setattr(jws, "_holds", counting)
+    return checked
+
+
+@pytest.mark.parametrize("ask", [verify, async_to_sync(averify)], ids=["sync", "async"])
+def test_a_remembered_token_holds_while_its_key_is_published(
+    trusted: Provider, clock: Clock, signatures: list[None], ask: Any
+) -> None:
+    def again() -> str:
+        """Ask once the keys are old enough to be fetched before anybody is answered."""
+        clock.move(seconds=KEYS_RHYTHM.lifetime)
+        try:
+            return str(ask(token).subject)
+        except TokenNotValid:
+            return "refused"
+
+    token = trusted.token(exp=int(NOW.timestamp()) + 24 * 3600)
+    assert [ask(token).subject for _ in range(3)] == ["1"] * 3
+    assert len(signatures) == 1
+    # The same key in a new document.
+    assert again() == "1"
+    assert len(signatures) == 1
+    trusted.publish(GOOD)
+    assert again() == "refused"
+    # It was gone meanwhile, and is another object now: the signature is checked anew, once.
+    trusted.publish()
+    assert [again(), str(ask(token).subject)] == ["1", "1"]
+    assert len(signatures) == 2
+    # Another key of the same name has not signed it.
+    trusted.publish({**GOOD, "kid": trusted.forge.kid})
+    assert again() == "refused"
+
+
+@pytest.mark.parametrize("ask", [verify, async_to_sync(averify)], ids=["sync", "async"])
+def test_a_remembered_token_ends_when_it_says(trusted: Provider, clock: Clock, ask: Any) -> None:
+    token = trusted.token()
+    assert ask(token).subject == "1"
+    clock.move(seconds=300)
+    with pytest.raises(TokenExpired):
+        ask(token)
