@@ -33,6 +33,12 @@ pytestmark = pytest.mark.usefixtures("quiet_heap")
 FAST = 0.05
 
 
+def another_point() -> dict[str, str]:
+    """Return the coordinates of a key that nobody else has."""
+    point = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
+    return {"x": b64(point.x.to_bytes(32)), "y": b64(point.y.to_bytes(32))}
+
+
 def said(raw: str) -> str:
     """Return the verdict on *raw*."""
     try:
@@ -483,9 +489,7 @@ def test_without_kid_there_is_no_choice(trusted: Provider) -> None:
     nameless = trusted.forge.token(trusted.claims(), trusted.forge.header(kid=...))
     assert said(nameless) == "good"
     own = public_jwk(trusted.forge.setting, kid=trusted.forge.kid)
-    other = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
-    second = {**own, "kid": "two", "x": b64(other.x.to_bytes(32)), "y": b64(other.y.to_bytes(32))}
-    trusted.publish(own, second)
+    trusted.publish(own, {**own, **another_point(), "kid": "two"})
     current.cache_clear()
     assert said(nameless) == "token_not_valid"
 
@@ -584,7 +588,7 @@ def test_a_remembered_token_holds_while_its_key_is_published(
     assert [again(), str(ask(token).subject)] == ["1", "1"]
     assert len(signatures) == 2
     # Another key of the same name has not signed it.
-    trusted.publish({**GOOD, "kid": trusted.forge.kid})
+    trusted.publish({**GOOD, **another_point(), "kid": trusted.forge.kid})
     assert again() == "refused"
 
 
