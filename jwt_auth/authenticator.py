@@ -309,7 +309,6 @@ class Authenticator:
         raw = self._token(request, verdict, by_cookie)
         return None if raw is None else await self._agenuine(raw)
 
-    @sensitive_variables()
     def _token(self, request: Any, verdict: Verdict, by_cookie: bool) -> str | None:
         # The header wins, and if it is refused the cookie is not tried.
         raw = bearer_token(request)
@@ -407,13 +406,11 @@ class Authenticator:
             await self.revocations.acheck(claims)
         return claims
 
-    @sensitive_variables()
     def _own(self, raw: str) -> SignedClaims:
         if not self.accepts_own:
             raise TokenNotValid("none of a trusted issuer, and there are no others")
         return self.tokens.unsafe_read(raw)
 
-    @sensitive_variables()
     def _foreign(self, raw: str) -> tuple[Unverified, TrustedIssuer] | None:
         """Return the trusted issuer whose token *raw* says to be, if it says so.
 

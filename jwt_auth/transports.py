@@ -26,7 +26,8 @@ _csrf_logger = logging.getLogger("django.security.csrf")
 # Leading white space is looked through only to refuse it: nothing is stripped.
 _BEARER = re.compile(r"\s*bearer(?![A-Za-z0-9!#$%&'*+.^_`|~-])", re.IGNORECASE | re.ASCII)
 # RFC 6750 section 2.1: "Bearer" 1*SP b64token, and no other white space but SP.
-_CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE | re.ASCII)
+# Without regard to case for the scheme alone: for each letter of a token it would take time.
+_CREDENTIALS = re.compile(r"(?i:bearer) +([A-Za-z0-9\-._~+/]+=*)", re.ASCII)
 # RFC 9110 section 5.3: several fields of one name arrive joined by commas.
 _ANOTHER_BEARER = re.compile(r",\s*bearer\s", re.IGNORECASE | re.ASCII)
 _ROOM_FOR_SCHEME = len("Bearer ")

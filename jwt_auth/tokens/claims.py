@@ -30,6 +30,7 @@ _GRANTS = frozenset({"roles", "scope"})
 # Possessive, and with the end of the text as an end of the string: no text makes the
 # search go back, or begin a string that does not end a second time.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _IMMUTABLE = (str, int, float, bool, type(None))
 
 
@@ -296,9 +297,5 @@ def _optional_time(members: Mapping[str, Any], name: str) -> float | None:
 
 
 def _uuid(text: str | None) -> UUID | None:
-    try:
-        value = UUID(text)
-    except (TypeError, ValueError):
-        return None
     # UUID() takes braces, upper case and missing hyphens; a session has one name.
-    return value if str(value) == text else None
+    return None if text is None or _UUID.fullmatch(text) is None else UUID(text)

@@ -22,7 +22,7 @@ Issuer = TypeVar("Issuer")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Genuine(Generic[Issuer]):
     """A token of which everything holds that does not change with time.
 
