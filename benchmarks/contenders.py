@@ -79,6 +79,11 @@ ALLAUTH = Contender(
     ["allauth.account.middleware.AccountMiddleware"],
 )
 
+# For views that are not DRF's.
+BEHIND = Contender(
+    "jwt_auth, middleware", None, _ours, ["jwt_auth.middleware.JWTAuthenticationMiddleware"]
+)
+
 ALL = [
     FLOOR,
     Contender("jwt_auth", "jwt_auth.authentication.JWTAuthentication", _ours),

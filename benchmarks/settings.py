@@ -2,6 +2,8 @@
 
 ``BENCHMARK_DATABASE`` is ``sqlite`` or ``postgresql``, ``BENCHMARK_NAME`` the name of the
 database (a file for SQLite), ``BENCHMARK_CONTENDER`` whom a server serves, beside the floor.
+With ``BENCHMARK_POOL``, connections to PostgreSQL come from a pool of that size: under ASGI
+each request has a thread of its own, and none would find the connection of another.
 """
 
 import os
@@ -9,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import ALL, ALLAUTH, FLOOR
+from benchmarks.contenders import ALL, ALLAUTH, BEHIND, FLOOR
 
 SECRET_KEY = "benchmarks-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ"
 ALLOWED_HOSTS = ["*"]
@@ -46,6 +48,13 @@ JWT_AUTH: dict[str, Any] = {"ROLES": None}
 
 ENGINE = os.environ.get("BENCHMARK_DATABASE", "sqlite")
 NAME = os.environ.get("BENCHMARK_NAME")
+POOL = int(os.environ.get("BENCHMARK_POOL", "0"))
+POSTGRESQL = {
+    "USER": os.environ.get("BENCHMARK_POSTGRESQL_USER", "postgres"),
+    "PASSWORD": os.environ.get("BENCHMARK_POSTGRESQL_PASSWORD", ""),
+    "HOST": os.environ.get("BENCHMARK_POSTGRESQL_HOST", "127.0.0.1"),
+    "PORT": os.environ.get("BENCHMARK_POSTGRESQL_PORT", "5432"),
+}
 if ENGINE == "sqlite":
     DATABASES: dict[str, dict[str, Any]] = {
         "default": {
@@ -64,22 +73,23 @@ elif ENGINE == "postgresql":
         "default": {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": NAME or "jwt_auth_benchmark",
-            "USER": os.environ.get("BENCHMARK_POSTGRESQL_USER", "postgres"),
-            "PASSWORD": os.environ.get("BENCHMARK_POSTGRESQL_PASSWORD", ""),
-            "HOST": os.environ.get("BENCHMARK_POSTGRESQL_HOST", "127.0.0.1"),
-            "PORT": os.environ.get("BENCHMARK_POSTGRESQL_PORT", "5432"),
+            **POSTGRESQL,
             "CONN_MAX_AGE": None,
         }
     }
+    if POOL:
+        DATABASES["default"]["CONN_MAX_AGE"] = 0
+        DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": POOL, "max_size": POOL}}
 else:
     raise ValueError(f"BENCHMARK_DATABASE is {ENGINE!r}; it is sqlite or postgresql")
 
 # A server serves one; where there is a choice, each brings its own middleware.
-CONTENDERS = [
-    one for one in ALL if os.environ.get("BENCHMARK_CONTENDER", one.name) in (one.name, FLOOR.name)
-]
+SERVED = os.environ.get("BENCHMARK_CONTENDER")
+CONTENDERS = (
+    ALL if SERVED is None else [one for one in [*ALL, BEHIND] if one.name in (FLOOR.name, SERVED)]
+)
 MIDDLEWARE = [middleware for one in CONTENDERS for middleware in one.middleware]
-if len(CONTENDERS) <= 2:
+if SERVED is not None:
     globals().update(CONTENDERS[-1].settings)
 if ALLAUTH not in CONTENDERS:
     INSTALLED_APPS = [app for app in INSTALLED_APPS if not app.startswith("allauth")]

@@ -1,5 +1,10 @@
-"""One view for each contender, at ``/view/<name>/``, and the logins of ours and simplejwt's."""
+"""What is asked for.
 
+One view for each contender, at ``/view/<name>/``; an async one of Django's at ``/async/``; the
+logins of ours and simplejwt's.
+"""
+
+from django.http import JsonResponse
 from django.urls import include, path
 from django.utils.module_loading import import_string
 from rest_framework.permissions import AllowAny, IsAuthenticated
@@ -28,7 +33,12 @@ def view_of(contender: Contender):
     return View.as_view()
 
 
+async def an_async_view(request):
+    return JsonResponse({"ok": True})
+
+
 urlpatterns = [
+    path("async/", an_async_view),
     path("auth/", include("jwt_auth.urls")),
     path("simplejwt/login/", TokenObtainPairView.as_view()),
     path("simplejwt/refresh/", TokenRefreshView.as_view()),
