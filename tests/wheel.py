@@ -27,6 +27,7 @@ AT_THE_TOP = {
     "PKG-INFO",
     "README.md",
     "SECURITY.md",
+    "benchmarks",
     "docs",
     "jwt_auth",
     "pyproject.toml",
