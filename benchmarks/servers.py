@@ -132,9 +132,8 @@ def serving(command: list[str], contender: Contender, **environment: str) -> Ite
 
 
 def _wait(process: subprocess.Popen[bytes], address: str) -> None:
-    for _ in range(SECONDS_TO_START * 10):
-        if process.poll() is not None:
-            break
+    end = time.monotonic() + SECONDS_TO_START
+    while process.poll() is None and time.monotonic() < end:
         try:
             status(f"{address}/async/", None)
         except OSError:
