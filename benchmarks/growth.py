@@ -1,13 +1,14 @@
 """What becomes of the figures when the table grows, in PostgreSQL.
 
 Three databases exist at once, each with a process of its own that waits for orders. The rounds
-of all three are mixed. ``BENCHMARK_SIZES`` names other sizes, as ``10000,1000000``.
+of all three are mixed. ``BENCHMARK_SIZES`` names other sizes, two at least, as ``10000,1000000``.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -83,8 +84,9 @@ class Database:
 
     def close(self) -> None:
         """Have the database taken away."""
-        self._orders.close()
+        self._process.terminate()
         self._process.join()
+        self._orders.close()
 
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -92,7 +94,8 @@ SPAWN = multiprocessing.get_context("spawn")
 
 def _serve(orders: Connection, size: int, known: int) -> None:
     """Fill a database, do what is asked for until nobody asks any more, and take it away."""
-    with suppress(EOFError, KeyboardInterrupt):
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             project.begin()
             from benchmarks import rows
@@ -252,6 +255,8 @@ def _client(end: Connection, begin: Any, name: str, task: list[Any]) -> None:
 def main() -> None:
     quick = is_quick()
     os.environ["BENCHMARK_DATABASE"] = "postgresql"
+    # Whoever is stopped takes the databases away all the same.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sizes = QUICK_SIZES if quick else SIZES
     if named := os.environ.get("BENCHMARK_SIZES"):
         sizes = [int(size) for size in named.split(",")]
@@ -260,8 +265,8 @@ def main() -> None:
     refreshed = WARM_UP + sum((n + 1) * rounds for _, name, n, rounds in CALLS if name == "refresh")
 
     def known(size: int) -> int:
-        clients = {sizes[-1]: len(CLIENTS), sizes[1]: 2}.get(size, 0) * REFRESHES
-        return min(size // 5 * 4, ended + refreshed + 200 + clients)
+        clients = (size == sizes[-1]) * len(CLIENTS) + (size == sizes[1]) * 2
+        return min(size // 5 * 4, ended + refreshed + 200 + clients * REFRESHES)
 
     say(f"growth: {', '.join(f'{size:,}' for size in sizes)} sessions")
     with databases(sizes, known) as made:
