@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.signals import setting_changed
 from django.db import connections, router
 from django.utils import timezone
 
 from jwt_auth.authenticator import Authenticator, TrustedIssuer
 from jwt_auth.conf import IssuerSettings, Settings, derive_keys, load_settings
-from jwt_auth.models import LoginSession
+from jwt_auth.models import LoginSession, SessionsWithUsers
 from jwt_auth.publication import PublishedList
 from jwt_auth.revocation import Lookups, RevocationList, Revocations
 from jwt_auth.tokens.access import AccessTokens
@@ -25,7 +26,7 @@ from jwt_auth.tokens.policy import LIFETIME_SLACK, Policy
 from jwt_auth.tokens.refresh import RefreshTokens
 from jwt_auth.tokens.remote import RemoteIssuer, RemoteKeys, RemoteRevocations
 from jwt_auth.tokens.revoked import Publisher
-from jwt_auth.users import Accounts, PasswordMarks, Strangers
+from jwt_auth.users import Accounts, PasswordMarks, Strangers, group_names
 
 # Whatever of Django's settings is looked at in here or in conf.
 _WATCHED = frozenset(
@@ -50,6 +51,7 @@ class Runtime:
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
     accounts: Accounts
+    sessions_with_users: SessionsWithUsers
     password_marks: PasswordMarks
     authenticator: Authenticator
     published_list: PublishedList | None
@@ -107,6 +109,7 @@ def _build() -> Runtime:
         access_tokens=access_tokens,
         refresh_tokens=RefreshTokens(derive_keys("refresh_token")),
         accounts=accounts,
+        sessions_with_users=_sessions_with_users(settings, accounts),
         password_marks=PasswordMarks(derive_keys("password_mark")),
         authenticator=Authenticator(
             tokens=access_tokens,
@@ -125,6 +128,15 @@ def _build() -> Runtime:
         revocation_window=_revocation_window(settings),
         clock=timezone.now,
     )
+
+
+def _sessions_with_users(settings: Settings, accounts: Accounts) -> SessionsWithUsers:
+    model = get_user_model()
+    fields = accounts.fields()
+    if settings.claims is not None or settings.roles not in (None, group_names):
+        # The project's own functions get the user, and may want to know anything.
+        fields = [field.attname for field in model._meta.concrete_fields]
+    return SessionsWithUsers(model, fields)
 
 
 def _revocations(settings: Settings) -> Revocations | None:

@@ -351,7 +351,7 @@ def _refresh_once(
 ) -> TokenPair:
     settings, now = runtime.settings, runtime.clock()
     sessions = LoginSession.objects.on_primary()
-    session = sessions.select_related("user").filter(pk=token.session_id).first()
+    session = runtime.sessions_with_users.get(token.session_id)
     if (
         session is None
         or session.user is None
@@ -384,11 +384,10 @@ def _refresh_once(
             token.generation,
         )
     successor = token.of_generation(token.generation + 1)
-    changes = {
-        "generation": successor.generation,
-        "rotated_at": now,
-        "password_mark": runtime.password_marks.renewed(session.password_mark, session.user),
-    }
+    changes: dict[str, Any] = {"generation": successor.generation, "rotated_at": now}
+    mark = runtime.password_marks.renewed(session.password_mark, session.user)
+    if mark != session.password_mark:
+        changes["password_mark"] = mark
     rotated = copy.copy(session)
     for name, value in changes.items():
         setattr(rotated, name, value)

@@ -260,6 +260,14 @@ class Accounts:
             raise ValueError("USER_ID_FIELD is empty for this user")
         return str(value)
 
+    def fields(self) -> list[str]:
+        """Return the columns of a user that decide whether a session goes on."""
+        model = get_user_model()
+        pk: Any = model._meta.pk
+        name = self._user_id_field
+        wanted = {pk.name, "password", "is_active", pk.name if name == "pk" else name}
+        return [one.attname for one in model._meta.concrete_fields if one.name in wanted]
+
     def load(self, claims: VerifiedClaims) -> Any:
         """Return the user from the primary database: one query.
 

@@ -98,7 +98,7 @@ PLACES: dict[str, Callable[[JSONClient, sessions.TokenPair], Any]] = {
 BROKEN = {
     "the form": "jwt_auth.tokens.jws.read_object",
     "the signature": "jwt_auth.tokens.jws._holds",
-    "the signer": "jwt_auth.tokens.jws.sign_document",
+    "the signer": "jwt_auth.tokens.jws._signed",
     "the refresh token": "jwt_auth.tokens.refresh.RefreshTokens.read",
     "minting": "jwt_auth.tokens.refresh.RefreshTokens.mint",
     "authenticate": "jwt_auth.serializers.authenticate",

@@ -37,9 +37,10 @@ def sign(members: Mapping[str, Any], key: Key, typ: str) -> str:
         TypeError, ValueError: a member is no JSON, or nothing that verify() takes.
         TokenNotValid: a registered claim has a wrong type.
     """
+    payload = _to_json(members)
     # What is handed out must be what is taken back.
-    Claims(read_object(_to_json(members)))
-    raw = sign_document(members, key, typ)
+    Claims(read_object(payload))
+    raw = _signed(payload, key, typ)
     if len(raw) > MAX_LENGTH:
         raise ValueError(f"the token would be longer than {MAX_LENGTH} bytes")
     return raw
@@ -51,8 +52,11 @@ def sign_document(members: Mapping[str, Any], key: Key, typ: str) -> str:
     Raises:
         TypeError, ValueError: a member is no JSON.
     """
+    return _signed(_to_json(members), key, typ)
+
+
+def _signed(payload: bytes, key: Key, typ: str) -> str:
     header = {"alg": key.algorithm, "kid": key.kid, "typ": typ}
-    payload = _to_json(members)
     signed = f"{_encode(_to_json(header))}.{_encode(payload)}"
     signature = jwt.get_algorithm_by_name(key.algorithm).sign(signed.encode(), key.signing)
     return f"{signed}.{_encode(signature)}"
