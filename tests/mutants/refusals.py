@@ -81,11 +81,16 @@ REFUSING: dict[str, dict[str, str]] = {
         # A list that may not serve before it was renewed, and one that may not meanwhile.
         "_DatabaseList.fresh": "None",
         "_DatabaseList._serves_late": "False",
+        # Who is not vouched for is asked about.
+        "Lookups.vouch": "False",
+        "RevocationList.vouch": "False",
     },
     "jwt_auth/authenticator.py": {
         # A verdict on another token.
         "kept": "None",
         "_needs_csrf_token": "True",
+        # What is not plainly good goes the long way.
+        "Authenticator._at_once": "None",
     },
     "jwt_auth/sessions.py": {
         "_why_refused": "…",
@@ -105,6 +110,8 @@ NOT_REFUSING: dict[str, set[str]] = {
         "Followed.renewal",
         "Followed._is_awaited",
     },
+    # Too long to be remembered.
+    "jwt_auth/tokens/memory.py": {"TokenMemory.keep"},
     # No credential is none that was refused; a safe request passes; an address is for counting.
     "jwt_auth/transports.py": {
         "demand_csrf_token",
@@ -114,6 +121,7 @@ NOT_REFUSING: dict[str, set[str]] = {
     },
     # When to read, and whether to wait for it.
     "jwt_auth/revocation.py": {
+        "Revocations.vouch",
         "_DatabaseList.renew",
         "_DatabaseList.wait",
         "_DatabaseList.await_",
@@ -133,6 +141,8 @@ NOT_REFUSING: dict[str, set[str]] = {
         "Verdict.admit",
         "Authenticator.judge",
         "Authenticator.ajudge",
+        "Authenticator._read",
+        "Authenticator._aread",
         "Authenticator._foreign",
     },
     # What was ended, and what a database said.
@@ -149,19 +159,16 @@ _ANSWERS = {"on_late_refusal"}
 # Functions that a statement calls for nothing but what they raise, or mark as refused.
 _ASKED = {
     "_cryptography",
-    "_look_at",
+    "look_at",
     "_optional_id",
     "_refuse_if",
     "acheck",
     "aload",
     "check",
-    "check_beginning",
     "check_content",
-    "check_expiry",
     "check_header",
     "_demand_autocommit",
     "_demand_csrf_token",
-    "_demand_own",
     "demand_csrf_token",
     "demand_own_site",
     "demand_secrecy",
