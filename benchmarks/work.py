@@ -162,10 +162,14 @@ class Work:
         return heap_only / updated
 
     def rewrite(self, fillfactor: int) -> None:
-        """Write the table anew, into pages that are full to this percentage."""
+        """Write the table anew, into pages that are full to this percentage.
+
+        Then a checkpoint, after which each page goes into the log whole when it is next written.
+        """
         with connection.cursor() as cursor:
             cursor.execute(f"ALTER TABLE {TABLE} SET (fillfactor = {fillfactor})")
             cursor.execute(f"VACUUM FULL ANALYZE {TABLE}")
+            cursor.execute("CHECKPOINT")
         self._counted = self._updates()
 
     def refresh_again(self, number: int) -> None:
