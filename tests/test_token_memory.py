@@ -359,3 +359,50 @@ def test_a_remembered_token_is_refused_as_a_new_one_is(token: str, user: User) -
     with pytest.raises(Rejected) as refused:
         verify(token)
     assert refused.value.code == code_of(token) == "session_ended"
+
+
+def test_eager_reads_the_row_each_time(token: str, django_assert_num_queries: Any) -> None:
+    assert code_of(token) == "good"
+    for _ in range(2):
+        with django_assert_num_queries(1):
+            assert judged(token, "eager").user.username == "ada"
+    User.objects.update(is_active=False)
+    assert code_of(token, "eager") == "session_ended"
+
+
+def test_a_stranger_is_one_each_time(user: User, settings: Any) -> None:
+    """Of another issuer's remembered token no local user is made."""
+    from tests.remote.provider import ISSUER, Provider, running
+
+    with running(Provider()) as provider:
+        settings.DEBUG = True
+        settings.JWT_AUTH = {"TRUSTED_ISSUERS": provider.settings()}
+        token = provider.token(sub=str(user.pk))
+        for _ in range(3):
+            verdict = judged(token)
+            assert verdict.is_foreign
+            assert verdict.user.pk == f"{ISSUER}|{user.pk}"
+            assert verdict.claims is not None
+            assert verdict.claims.session_id is None
+        assert len(current().authenticator.memory) == 1
+
+
+def test_the_header_wins_over_the_cookie_when_it_is_remembered(
+    user: User, make_user: Callable[..., User], settings: Any
+) -> None:
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": "access_token"}}
+    other = make_user("grace")
+    own, others = (sessions.start(one).access_token for one in (user, other))
+    for _ in range(2):
+        for header, cookie, expected in ((own, others, user), (others, own, other)):
+            request = bearer(header)
+            request.COOKIES["access_token"] = cookie
+            verdict = current().authenticator.judge(request, "lazy")
+            assert verdict is not None
+            assert (verdict.user.pk, verdict.from_cookie) == (expected.pk, False)
+    request = RequestFactory().get("/", HTTP_COOKIE=f"access_token={own}")
+    verdict = current().authenticator.judge(request, "lazy")
+    assert verdict is not None
+    assert (verdict.user.pk, verdict.from_cookie) == (user.pk, True)
+    # The same request, for a class that takes no cookie.
+    assert current().authenticator.judge(request, "lazy", by_cookie=False) is None
