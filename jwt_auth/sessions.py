@@ -385,8 +385,8 @@ def _refresh_once(
         )
     successor = token.of_generation(token.generation + 1)
     changes: dict[str, Any] = {"generation": successor.generation, "rotated_at": now}
-    mark = runtime.password_marks.renewed(session.password_mark, session.user)
-    if mark != session.password_mark:
+    mark = runtime.password_marks.renewal(session.password_mark, session.user)
+    if mark is not None:
         changes["password_mark"] = mark
     rotated = copy.copy(session)
     for name, value in changes.items():

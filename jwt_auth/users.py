@@ -63,13 +63,13 @@ class PasswordMarks:
         """Return the two marks to store when the password of *user* gets a new hash."""
         return self._mark(old_hash, self._keys[0]) + self.current(user)
 
-    def renewed(self, stored: str, user: Any) -> str:
+    def renewal(self, stored: str, user: Any) -> str | None:
         """Return what to store for *user* instead of *stored*, which matches.
 
-        The same, unless it was made under a key that is about to be forgotten.
+        `None` unless it was made under a key that is about to be forgotten.
         """
         current = self.current(user)
-        return stored if current in _split(stored) else current
+        return None if current in _split(stored) else current
 
     def match(self, stored: str, user: Any) -> bool:
         """Tell whether *stored* stands for the present password of *user*."""

@@ -368,11 +368,11 @@ class Intruder:
         self._original = LoginSessionQuerySet._as_read
         intruder = self
 
-        def as_read(queryset: LoginSessionQuerySet, session: LoginSession) -> Any:
+        def as_read(queryset: LoginSessionQuerySet, session: LoginSession, **more: Any) -> Any:
             act = next(intruder._acts, None)
             if act is not None:
                 act()
-            return intruder._original(queryset, session)
+            return intruder._original(queryset, session, **more)
 
         monkeypatch.setattr(LoginSessionQuerySet, "_as_read", as_read)
 

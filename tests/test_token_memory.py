@@ -390,17 +390,17 @@ def test_a_stranger_is_one_each_time(user: User, settings: Any) -> None:
 def test_the_header_wins_over_the_cookie_when_it_is_remembered(
     user: User, make_user: Callable[..., User], settings: Any
 ) -> None:
-    settings.JWT_AUTH = {"COOKIES": {"ACCESS": "access_token"}}
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": "__Secure-access_token"}}
     other = make_user("grace")
     own, others = (sessions.start(one).access_token for one in (user, other))
     for _ in range(2):
         for header, cookie, expected in ((own, others, user), (others, own, other)):
             request = bearer(header)
-            request.COOKIES["access_token"] = cookie
+            request.COOKIES["__Secure-access_token"] = cookie
             verdict = current().authenticator.judge(request, "lazy")
             assert verdict is not None
             assert (verdict.user.pk, verdict.from_cookie) == (expected.pk, False)
-    request = RequestFactory().get("/", HTTP_COOKIE=f"access_token={own}")
+    request = RequestFactory().get("/", HTTP_COOKIE=f"__Secure-access_token={own}")
     verdict = current().authenticator.judge(request, "lazy")
     assert verdict is not None
     assert (verdict.user.pk, verdict.from_cookie) == (user.pk, True)
