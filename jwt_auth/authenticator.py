@@ -20,6 +20,7 @@ from jwt_auth.revocation import Revocations
 from jwt_auth.tokens.access import AccessTokens
 from jwt_auth.tokens.claims import SignedClaims, VerifiedClaims
 from jwt_auth.tokens.jws import Unverified
+from jwt_auth.tokens.keys import Key
 from jwt_auth.tokens.memory import Genuine, TokenMemory
 from jwt_auth.tokens.remote import RemoteIssuer
 from jwt_auth.transports import (
@@ -356,16 +357,9 @@ class Authenticator:
                 return known
         foreign = self._foreign(raw)
         if foreign is None:
-            claims = self._own(raw)
-            known = Genuine(claims, *self.tokens.policy.validity(claims))
-        else:
-            token, issuer = foreign
-            key = issuer.tokens.key(token.header)
-            claims = issuer.tokens.unsafe_read(token, key)
-            times = issuer.tokens.policy.validity(claims)
-            known = Genuine(claims, *times, issuer, key, token.header)
-        self.memory.keep(_header(raw), known)
-        return known
+            return self._own_genuine(raw)
+        token, issuer = foreign
+        return self._foreign_genuine(raw, token, issuer, issuer.tokens.key(token.header))
 
     @sensitive_variables()
     async def _agenuine(self, raw: str) -> Known:
@@ -377,14 +371,21 @@ class Authenticator:
                 return known
         foreign = self._foreign(raw)
         if foreign is None:
-            claims = self._own(raw)
-            known = Genuine(claims, *self.tokens.policy.validity(claims))
-        else:
-            token, issuer = foreign
-            key = await issuer.tokens.akey(token.header)
-            claims = issuer.tokens.unsafe_read(token, key)
-            times = issuer.tokens.policy.validity(claims)
-            known = Genuine(claims, *times, issuer, key, token.header)
+            return self._own_genuine(raw)
+        token, issuer = foreign
+        return self._foreign_genuine(raw, token, issuer, await issuer.tokens.akey(token.header))
+
+    def _own_genuine(self, raw: str) -> Known:
+        claims = self._own(raw)
+        known: Known = Genuine(claims, *self.tokens.policy.validity(claims))
+        self.memory.keep(_header(raw), known)
+        return known
+
+    def _foreign_genuine(
+        self, raw: str, token: Unverified, issuer: TrustedIssuer, key: Key
+    ) -> Known:
+        claims = issuer.tokens.unsafe_read(token, key)
+        known = Genuine(claims, *issuer.tokens.policy.validity(claims), issuer, key, token.header)
         self.memory.keep(_header(raw), known)
         return known
 
