@@ -166,7 +166,7 @@ REQUIREMENTS = [
         is_headline=True,
     ),
     _growth("refresh", "a refresh"),
-    _growth("authenticate", "`authenticate()`"),
+    _growth("authenticate, token not seen before", "`authenticate()`"),
 ]
 
 # The panels of the plot: a table, a case, and a title that says what is good.

@@ -406,3 +406,20 @@ def test_the_header_wins_over_the_cookie_when_it_is_remembered(
     assert (verdict.user.pk, verdict.from_cookie) == (user.pk, True)
     # The same request, for a class that takes no cookie.
     assert current().authenticator.judge(request, "lazy", by_cookie=False) is None
+
+
+def test_an_async_request_waits_for_nobody(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread, no query and no turn of the loop: the coroutine ends at its first step."""
+    authenticator = current().authenticator
+    assert code_of(token) == "good"
+
+    def hop(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("a thread was asked")
+
+    monkeypatch.setattr("asgiref.sync.SyncToAsync.__call__", hop)
+    judging = authenticator.ajudge(bearer(token), "lazy")
+    with pytest.raises(StopIteration) as ended:
+        judging.send(None)
+    verdict = ended.value.value
+    assert verdict.refusal is None
+    assert str(verdict.user.pk) == verdict.claims.subject
