@@ -70,7 +70,7 @@ def main() -> None:
     project.begin()
     say("whole requests")
     runs = {one.name: prepare(one) for one in ALL}
-    seconds = side_by_side(runs, number=20 if quick else 500, rounds=2 if quick else 15)
+    seconds = side_by_side(runs, number=20 if quick else 500, rounds=2 if quick else 31)
     floor = seconds.pop(FLOOR.name)
     Figure("A whole DRF request", "AllowAny, in all", FLOOR.name, floor * 1e6, "µs").tell()
     for name, value in seconds.items():

@@ -91,11 +91,12 @@ class JWTAuthentication(BaseAuthentication):
         verdict = authenticator.judge(
             django_request, self.LOAD_USER or runtime.settings.load_user, self.BY_COOKIE
         )
+        if verdict is not None and verdict.refusal is None and view is None:
+            # Called by hand: nobody would answer what is raised later.
+            return verdict.user, verdict.claims
         looked_at = authenticator.headers if self.BY_COOKIE else "Authorization"
         if verdict is not None and verdict.refusal is None:
-            # Called by hand, without a view, nobody would answer what is raised later.
-            if view is not None:
-                _accompany(request, view, verdict, looked_at)
+            _accompany(request, view, verdict, looked_at)
             return verdict.user, verdict.claims
         _add_header(view, "Vary", looked_at)
         if verdict is None:

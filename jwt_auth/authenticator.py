@@ -283,8 +283,11 @@ class Authenticator:
         if self.revocations is not None and not self.revocations.vouch(claims, now):
             return None
         verdict = Verdict()
-        verdict.credentials, verdict.accounts = _shown(request), self.accounts
-        verdict.claims = claims
+        verdict.credentials = (
+            request.META["HTTP_AUTHORIZATION"],
+            request.META.get("HTTP_COOKIE", ""),
+        )
+        verdict.accounts, verdict.claims = self.accounts, claims
         if load_user == "never":
             verdict.user = TokenUser(claims)
         else:

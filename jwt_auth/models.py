@@ -168,23 +168,36 @@ class SessionsWithUsers:
     def __init__(self, user_model: type[models.Model], user_fields: Sequence[str]) -> None:
         fields = LoginSession._meta.concrete_fields
         self._names = [field.attname for field in fields if field.name not in self._SELDOM]
+        pk: Any = user_model._meta.pk
         self._user_model = user_model
         self._user_names = list(user_fields)
-        self._statements: dict[str, Any] = {}
+        self._user_pk = self._user_names.index(pk.attname)
+        # The keys are known: of the session it is asked for, of the user it is in the session.
+        self._columns = [
+            *(name for name in self._names if name != "id"),
+            *(f"user__{name}" for name in self._user_names if name != pk.attname),
+        ]
+        self._statements: dict[str, tuple[LoginSessionQuerySet, Any]] = {}
+
+    def on_primary(self) -> tuple[LoginSessionQuerySet, Any]:
+        """Return the sessions on the primary, and the statement that get() filters."""
+        alias = router.db_for_write(LoginSession)
+        found = self._statements.get(alias)
+        if found is None:
+            sessions = LoginSession.objects.using(alias)
+            found = self._statements[alias] = sessions, sessions.values_list(*self._columns)
+        return found
 
     def get(self, session_id: UUID) -> LoginSession | None:
         """Return the session from the primary; its `user` is `None` if it has none any more."""
-        alias = router.db_for_write(LoginSession)
-        statement = self._statements.get(alias)
-        if statement is None:
-            statement = self._statements[alias] = LoginSession.objects.using(alias).values_list(
-                *self._names, *(f"user__{name}" for name in self._user_names)
-            )
+        sessions, statement = self.on_primary()
         for row in statement.filter(pk=session_id):
-            own, of_user = row[: len(self._names)], row[len(self._names) :]
-            session = LoginSession.from_db(alias, self._names, own)
+            own = len(self._names) - 1
+            session = LoginSession.from_db(sessions.db, self._names, (session_id, *row[:own]))
             if session.user_id is not None:
-                user: Any = self._user_model.from_db(alias, self._user_names, of_user)
+                values = list(row[own:])
+                values.insert(self._user_pk, session.user_id)
+                user: Any = self._user_model.from_db(sessions.db, self._user_names, values)
                 session.user = user
             return session
         return None

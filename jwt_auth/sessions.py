@@ -350,7 +350,7 @@ def _refresh_once(
     runtime: Runtime, token: RefreshToken, idle_limit: timedelta, request: Any
 ) -> TokenPair:
     settings, now = runtime.settings, runtime.clock()
-    sessions = LoginSession.objects.on_primary()
+    sessions, _ = runtime.sessions_with_users.on_primary()
     session = runtime.sessions_with_users.get(token.session_id)
     if (
         session is None
