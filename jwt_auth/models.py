@@ -163,7 +163,7 @@ class SessionsWithUsers:
     touched.
     """
 
-    _SELDOM = frozenset({"device", "ip", "user_agent", "revoked_reason"})
+    _SELDOM = frozenset({"device", "user_agent", "revoked_reason"})
 
     def __init__(self, user_model: type[models.Model], user_fields: Sequence[str]) -> None:
         fields = LoginSession._meta.concrete_fields
