@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -37,7 +37,8 @@ class Genuine(Generic[Issuer]):
     ends: float
     issuer: Issuer | None = None
     key: Key | None = None
-    header: Mapping[str, Any] = _NOTHING
+    # By a function: before Python 3.12 a mapping proxy has no hash, and no dataclass takes it.
+    header: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     def at(self, now: float) -> VerifiedClaims:
         """Return the claims if they hold *now* (POSIX seconds).
