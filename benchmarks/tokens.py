@@ -226,10 +226,9 @@ def forget(one: Project) -> Callable[[], None]:
     """Return what makes the process forget all tokens, and be ready to see new ones."""
 
     def forgotten() -> None:
-        from jwt_auth import verify
-        from jwt_auth.runtime import current
+        from jwt_auth import runtime, verify
 
-        current.cache_clear()
+        runtime.forget()
         # The parts are wired, and the list of ended sessions is read.
         verify(one.ours(1)[0])
 

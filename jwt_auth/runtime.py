@@ -59,34 +59,35 @@ class Runtime:
     clock: Callable[[], datetime]
 
 
-class _Current:
-    """Holds the runtime, once it is built: by one thread, however many ask first."""
-
-    def __init__(self) -> None:
-        self._building = threading.RLock()
-        self._runtime: Runtime | None = None
-
-    def __call__(self) -> Runtime:
-        """Return the parts for the settings in force, made at the first call.
-
-        Raises:
-            ImproperlyConfigured: ``JWT_AUTH`` has an error.
-        """
-        runtime = self._runtime
-        if runtime is not None:
-            return runtime
-        with self._building:
-            if self._runtime is None:
-                self._runtime = _build()
-            return self._runtime
-
-    def cache_clear(self) -> None:
-        """Forget the parts. A child that was forked has the lock in any state: it gets another."""
-        self._building = threading.RLock()
-        self._runtime = None
+_current: Runtime | None = None
+_building = threading.RLock()
 
 
-current = _Current()
+# A plain function, and no more than this: every request asks.
+def current() -> Runtime:
+    """Return the parts for the settings in force, made at the first call.
+
+    Raises:
+        ImproperlyConfigured: ``JWT_AUTH`` has an error.
+    """
+    runtime = _current
+    return _built_once() if runtime is None else runtime
+
+
+def _built_once() -> Runtime:
+    """Build the parts: one thread does, however many ask first."""
+    global _current
+    with _building:
+        if _current is None:
+            _current = _build()
+        return _current
+
+
+def forget() -> None:
+    """Forget the parts. A child that was forked has the lock in any state: it gets another."""
+    global _current, _building
+    _building = threading.RLock()
+    _current = None
 
 
 def _build() -> Runtime:
@@ -219,12 +220,12 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-def _forget(*, setting: str, **kwargs: Any) -> None:
+def _forget_if_watched(*, setting: str, **kwargs: Any) -> None:
     if setting in _WATCHED:
-        current.cache_clear()
+        forget()
 
 
-setting_changed.connect(_forget, dispatch_uid="jwt_auth.runtime")
+setting_changed.connect(_forget_if_watched, dispatch_uid="jwt_auth.runtime")
 if hasattr(os, "register_at_fork"):
     # A child has none of its parent's threads, and may have its locks in any state.
-    os.register_at_fork(after_in_child=current.cache_clear)
+    os.register_at_fork(after_in_child=forget)

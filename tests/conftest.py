@@ -123,9 +123,9 @@ def silence(listener: Any) -> Iterator[None]:
 def fresh_process() -> None:
     """Have each test begin as a process does that was just started: nothing is known."""
     # Not above: whoever needs only a key from here has no settings yet.
-    from jwt_auth.runtime import current
+    from jwt_auth.runtime import forget
 
-    current.cache_clear()
+    forget()
     cache.clear()
 
 

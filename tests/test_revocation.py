@@ -20,7 +20,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from jwt_auth import averify, revocation, sessions, verify
+from jwt_auth import averify, revocation, runtime, sessions, verify
 from jwt_auth.errors import SessionEnded, Unavailable
 from jwt_auth.models import LoginSession
 from jwt_auth.revocation import RevocationList, ended_sessions
@@ -618,7 +618,7 @@ class TestWithCommits:
         before = current()
         pid = os.fork()
         if pid == 0:
-            os._exit(0 if current._runtime is None else 1)
+            os._exit(0 if runtime._current is None else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert current() is before
 

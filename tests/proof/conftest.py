@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
-from jwt_auth.runtime import current
+from jwt_auth.runtime import forget
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTCOMES = pytest.StashKey[list[tuple[str, ...]]]()
@@ -123,6 +123,6 @@ def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 @pytest.fixture(autouse=True)
 def known_database(django_db_setup: None) -> Iterator[None]:
     """Drop what the process knows of an earlier proof's database."""
-    current.cache_clear()
+    forget()
     yield
-    current.cache_clear()
+    forget()

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from jwt_auth import averify, verify
 from jwt_auth.errors import Rejected, TokenExpired, TokenNotValid, Unavailable
-from jwt_auth.runtime import current
+from jwt_auth.runtime import current, forget
 from jwt_auth.tokens import remote
 from jwt_auth.tokens.fetching import Followed
 from jwt_auth.tokens.remote import KEYS_RHYTHM, LONGEST_SET, MOST_KEYS, read_jwks
@@ -236,7 +236,7 @@ def test_many_processes_worth_of_threads_build_one_runtime(
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(20):
-            current.cache_clear()
+            forget()
             with ThreadPoolExecutor(16) as threads:
                 assert len({id(one) for one in threads.map(lambda _: current(), range(16))}) == 1
     finally:
@@ -490,7 +490,7 @@ def test_without_kid_there_is_no_choice(trusted: Provider) -> None:
     assert said(nameless) == "good"
     own = public_jwk(trusted.forge.setting, kid=trusted.forge.kid)
     trusted.publish(own, {**own, **another_point(), "kid": "two"})
-    current.cache_clear()
+    forget()
     assert said(nameless) == "token_not_valid"
 
 
