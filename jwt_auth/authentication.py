@@ -11,7 +11,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
-from jwt_auth.authenticator import Verdict, stand_in
+from jwt_auth.authenticator import OnRefusal, Verdict
 from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
@@ -91,40 +91,46 @@ class JWTAuthentication(BaseAuthentication):
         verdict = authenticator.judge(
             django_request, self.LOAD_USER or runtime.settings.load_user, self.BY_COOKIE
         )
-        if verdict is not None and verdict.refusal is None and view is None:
-            # Called by hand: nobody would answer what is raised later.
-            return verdict.user, verdict.claims
         looked_at = authenticator.headers if self.BY_COOKIE else "Authorization"
-        if verdict is not None and verdict.refusal is None:
-            _accompany(request, view, verdict, looked_at)
-            return verdict.user, verdict.claims
-        _add_header(view, "Vary", looked_at)
         if verdict is None:
+            _add_header(view, "Vary", looked_at)
             return None
-        _forget_dead_cookie(request, verdict)
-        assert verdict.refusal is not None  # noqa: S101
-        raise translated(verdict.refusal, request)
+        if verdict.refusal is not None:
+            _add_header(view, "Vary", looked_at)
+            _forget_dead_cookie(request, verdict)
+            raise translated(verdict.refusal, request)
+        if _is_running(view):
+            _accompany(request, view, verdict, looked_at)
+        return verdict.user, verdict.claims
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge for a request without credentials."""
         return BARE_CHALLENGE
 
 
+def _is_running(view: Any) -> bool:
+    """Tell whether *view* is one of DRF's that has not answered yet.
+
+    Without a view, `authenticate()` was called by hand; with an answer, a renderer is the first
+    to ask who the user is. Nobody would answer what is raised then.
+    """
+    return hasattr(view, "finalize_response") and not hasattr(view, "response")
+
+
 def _accompany(request: Request, view: Any, verdict: Verdict, looked_at: str) -> None:
     """Be there when the handler of *view* has come to an end; *looked_at* is for ``Vary``.
 
     Late refusals are raised while the handler runs, and no longer: a project's exception
-    handler, a renderer or an outer middleware that looks at the user has nobody to raise to.
+    handler, a renderer or an outer middleware that looks at the user has nobody to raise to,
+    unless this view was called by another one.
     """
+    before = verdict.on_late_refusal
     verdict.on_late_refusal = partial(_raise_late, request, verdict)
     # These two end what DRF answers exceptions of; a view object serves one request.
-    view.handle_exception = partial(_handle, verdict, view.handle_exception)
-    headers = getattr(view, "headers", None)
-    if headers and "Vary" in headers:
-        # DRF will take it apart in any case.
-        headers["Vary"] += f", {looked_at}"
-        looked_at = ""
-    view.finalize_response = partial(_finalize, verdict, looked_at, view.finalize_response)
+    view.handle_exception = partial(_handle, verdict, before, view.handle_exception)
+    view.finalize_response = partial(
+        _finalize, view, verdict, before, looked_at, view.finalize_response
+    )
 
 
 def _raise_late(request: Request, verdict: Verdict, error: Rejected | Unavailable) -> NoReturn:
@@ -132,17 +138,39 @@ def _raise_late(request: Request, verdict: Verdict, error: Rejected | Unavailabl
     raise translated(error, request) from None
 
 
-def _handle(verdict: Verdict, handle_exception: Callable[..., Any], error: Exception) -> Any:
-    verdict.on_late_refusal = stand_in
-    return handle_exception(error)
+def _handle(
+    verdict: Verdict,
+    before: OnRefusal,
+    handle_exception: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    verdict.on_late_refusal = before
+    return handle_exception(*args, **kwargs)
 
 
 def _finalize(
-    verdict: Verdict, looked_at: str, finalize: Callable[..., Any], *args: Any, **kwargs: Any
+    view: Any,
+    verdict: Verdict,
+    before: OnRefusal,
+    looked_at: str,
+    finalize: Callable[..., Any],
+    request: Request,
+    response: Any,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
-    verdict.on_late_refusal = stand_in
-    response = finalize(*args, **kwargs)
-    if looked_at:
+    verdict.on_late_refusal = before
+    if verdict.refusal is not None and not getattr(response, "exception", False):
+        # The handler has caught what it was refused by.
+        response = view.handle_exception(translated(verdict.refusal, request))
+    headers = view.headers
+    varies = "Vary" in headers
+    if varies:
+        # DRF adds it to the answer's own, which takes it a while: once is enough.
+        headers["Vary"] += f", {looked_at}"
+    response = finalize(request, response, *args, **kwargs)
+    if not varies:
         vary_on(response, looked_at)
     if verdict.from_cookie:
         make_private(response)

@@ -26,7 +26,7 @@ from jwt_auth.tokens.policy import LIFETIME_SLACK, Policy
 from jwt_auth.tokens.refresh import RefreshTokens
 from jwt_auth.tokens.remote import RemoteIssuer, RemoteKeys, RemoteRevocations
 from jwt_auth.tokens.revoked import Publisher
-from jwt_auth.users import Accounts, PasswordMarks, Strangers, group_names
+from jwt_auth.users import Accounts, PasswordMarks, Strangers
 
 # Whatever of Django's settings is looked at in here or in conf.
 _WATCHED = frozenset(
@@ -110,7 +110,7 @@ def _build() -> Runtime:
         access_tokens=access_tokens,
         refresh_tokens=RefreshTokens(derive_keys("refresh_token")),
         accounts=accounts,
-        sessions_with_users=_sessions_with_users(settings, accounts),
+        sessions_with_users=SessionsWithUsers(get_user_model()),
         password_marks=PasswordMarks(derive_keys("password_mark")),
         authenticator=Authenticator(
             tokens=access_tokens,
@@ -123,7 +123,7 @@ def _build() -> Runtime:
                 for issuer, one in settings.trusted_issuers.items()
             },
             memory=TokenMemory(settings.token_cache_size),
-            clock=time.time,
+            clock=_now,
         ),
         published_list=_published_list(settings, revocations),
         revocation_window=_revocation_window(settings),
@@ -131,13 +131,9 @@ def _build() -> Runtime:
     )
 
 
-def _sessions_with_users(settings: Settings, accounts: Accounts) -> SessionsWithUsers:
-    model = get_user_model()
-    fields = accounts.fields()
-    if settings.claims is not None or settings.roles not in (None, group_names):
-        # The project's own functions get the user, and may want to know anything.
-        fields = [field.attname for field in model._meta.concrete_fields]
-    return SessionsWithUsers(model, fields)
+def _now() -> float:
+    # Looked up each time: tests of a project may put another function there.
+    return time.time()
 
 
 def _revocations(settings: Settings) -> Revocations | None:
@@ -150,7 +146,7 @@ def _revocations(settings: Settings) -> Revocations | None:
         interval=interval,
         max_age=settings.revocation_max_age,
         window=_revocation_window(settings),
-        clock=time.time,
+        clock=_now,
     )
 
 
@@ -174,7 +170,7 @@ def _published_list(settings: Settings, revocations: Revocations | None) -> Publ
 
 
 def _trusted_issuer(one: IssuerSettings, settings: Settings) -> TrustedIssuer:
-    clock, leeway = time.time, settings.leeway.total_seconds()
+    clock, leeway = _now, settings.leeway.total_seconds()
     keys = RemoteKeys(one.jwks_url, one.algorithms, clock)
     revocations = None
     if one.revoked_url is not None:

@@ -350,8 +350,8 @@ def _refresh_once(
     runtime: Runtime, token: RefreshToken, idle_limit: timedelta, request: Any
 ) -> TokenPair:
     settings, now = runtime.settings, runtime.clock()
-    sessions, _ = runtime.sessions_with_users.on_primary()
-    session = runtime.sessions_with_users.get(token.session_id)
+    sessions = LoginSession.objects.on_primary()
+    session = runtime.sessions_with_users.get(token.session_id, sessions.db)
     if (
         session is None
         or session.user is None

@@ -260,14 +260,6 @@ class Accounts:
             raise ValueError("USER_ID_FIELD is empty for this user")
         return str(value)
 
-    def fields(self) -> list[str]:
-        """Return the columns of a user that decide whether a session goes on."""
-        model = get_user_model()
-        pk: Any = model._meta.pk
-        name = self._user_id_field
-        wanted = {pk.name, "password", "is_active", pk.name if name == "pk" else name}
-        return [one.attname for one in model._meta.concrete_fields if one.name in wanted]
-
     def load(self, claims: VerifiedClaims) -> Any:
         """Return the user from the primary database: one query.
 
@@ -308,11 +300,16 @@ class Accounts:
         name = self._user_id_field
         field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
         value = self._key(field, subject)
-        known = {field.attname: value}
+        known = {
+            field.attname: value,
+            "_meta": model._meta,
+            "is_authenticated": True,
+            "is_anonymous": False,
+        }
         if field.primary_key:
             # Django's own question before it takes `pk` for a filter.
             known |= {"pk": value, "_is_pk_set": lambda: True}
-        return known_of_a_user(model, known)
+        return known
 
     def _query(self, claims: VerifiedClaims) -> Any:
         if self._sessions_on:
@@ -366,18 +363,19 @@ class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
     `is_anonymous` are known from the token and cost no query.
     """
 
-    # There is one in every request: as little as possible is set when it is made.
-    __slots__ = ("_rows",)
+    # There is one in every request: as little as possible is set when it is made. The name is
+    # one that no model has a field of.
+    __slots__ = ("_jwt_auth_rows",)
     _wrapped: Any = empty
 
     def _setup(self) -> None:
-        self._wrapped = self._rows.load_late()
+        self._wrapped = self._jwt_auth_rows.load_late()
 
     def __getattribute__(self, name: str) -> Any:
         # Before LazyObject looks, who takes five times as long: `is_authenticated` is asked in
         # every request.
         if _get(self, "_wrapped") is empty:
-            known = _get(self, "_rows").known_of_user
+            known = _get(self, "_jwt_auth_rows").known_of_user
             if name in known:
                 return known[name]
         return super().__getattribute__(name)
@@ -397,7 +395,9 @@ class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         wrapped = self._wrapped
-        return self._rows.known_of_user["_model"] if wrapped is empty else wrapped.__class__
+        if wrapped is empty:
+            return self._jwt_auth_rows.known_of_user["_meta"].model
+        return wrapped.__class__
 
     # Until the user is loaded there is nothing to copy.
     def __copy__(self) -> Any:
@@ -408,18 +408,7 @@ class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
 
 
 _new, _get = object.__new__, object.__getattribute__
-_set_rows = LazyUser._rows.__set__  # type: ignore[attr-defined]
-
-
-def known_of_a_user(model: type[Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a user of *model* answers without its row: what is *known*, and of each."""
-    return {
-        **known,
-        "_model": model,
-        "_meta": model._meta,
-        "is_authenticated": True,
-        "is_anonymous": False,
-    }
+_set_rows = LazyUser._jwt_auth_rows.__set__  # type: ignore[attr-defined]
 
 
 # Functions, because a method would hide a field of that name from whoever asks the user.
