@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpResponse
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
@@ -15,7 +14,7 @@ from jwt_auth.authenticator import OnRefusal, Verdict
 from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
-from jwt_auth.transports import forget_access_cookie, make_private, record_refusal, vary_on
+from jwt_auth.transports import forget_access_cookie, make_private, record_refusal
 
 
 class Refusal(AuthenticationFailed):
@@ -91,16 +90,16 @@ class JWTAuthentication(BaseAuthentication):
         verdict = authenticator.judge(
             django_request, self.LOAD_USER or runtime.settings.load_user, self.BY_COOKIE
         )
-        looked_at = authenticator.headers if self.BY_COOKIE else "Authorization"
+        # DRF adds this to what the answer says itself, and to that of an exception.
+        _add_header(view, "Vary", authenticator.headers if self.BY_COOKIE else "Authorization")
         if verdict is None:
-            _add_header(view, "Vary", looked_at)
             return None
         if verdict.refusal is not None:
-            _add_header(view, "Vary", looked_at)
             _forget_dead_cookie(request, verdict)
             raise translated(verdict.refusal, request)
-        if _is_running(view):
-            _accompany(request, view, verdict, looked_at)
+        # Called by hand there is no view; or its renderer is the first to ask who calls.
+        if hasattr(view, "handle_exception") and not _has_answered(view):
+            _Handling.begin(request, view, verdict)
         return verdict.user, verdict.claims
 
     def authenticate_header(self, request: Request) -> str:
@@ -108,73 +107,69 @@ class JWTAuthentication(BaseAuthentication):
         return BARE_CHALLENGE
 
 
-def _is_running(view: Any) -> bool:
-    """Tell whether *view* is one of DRF's that has not answered yet.
+class _Handling:
+    """A handler of DRF's at work: late refusals are raised while it runs, and no longer.
 
-    Without a view, `authenticate()` was called by hand; with an answer, a renderer is the first
-    to ask who the user is. Nobody would answer what is raised then.
+    A project's exception handler, a renderer or an outer middleware that looks at the user has
+    nobody to raise to, unless this view was called by another one. DRF says nowhere that a
+    handler has come to an end, so its methods are replaced on the view object, which serves one
+    request. In most requests only what is said here in `begin()` is done.
     """
-    return hasattr(view, "finalize_response") and not hasattr(view, "response")
+
+    __slots__ = ("before", "request", "verdict", "view")
+
+    request: Request
+    view: Any
+    verdict: Verdict
+    before: OnRefusal
+
+    @classmethod
+    def begin(cls, request: Request, view: Any, verdict: Verdict) -> None:
+        """Be there until the handler of *view* has come to an end."""
+        before: Any = verdict.on_late_refusal
+        if type(before) is cls and before.view is view:
+            # Two classes of one view have asked.
+            return
+        handling = cls()
+        handling.request, handling.view = request, view
+        handling.verdict, handling.before = verdict, before
+        verdict.on_late_refusal = handling
+        view.handle_exception = handling.handle_exception
+        # By name: this module may be imported by that one.
+        if verdict.from_cookie or view.finalize_response.__module__ != "rest_framework.views":
+            # A project's own may look at the user.
+            view.finalize_response = handling.finalize_response
+
+    def __call__(self, error: Rejected | Unavailable) -> AnonymousUser:
+        """Answer a late refusal."""
+        # The handler may catch what is raised.
+        self.view.finalize_response = self.finalize_response
+        if _has_answered(self.view):
+            return self.before(error)
+        _forget_dead_cookie(self.request, self.verdict)
+        raise translated(error, self.request) from None
+
+    def handle_exception(self, *args: Any, **kwargs: Any) -> Any:
+        """Stand in for that of the view."""
+        self.verdict.on_late_refusal = self.before
+        return type(self.view).handle_exception(self.view, *args, **kwargs)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Stand in for that of the view."""
+        view, verdict = self.view, self.verdict
+        verdict.on_late_refusal = self.before
+        if verdict.refusal is not None and not getattr(response, "exception", False):
+            response = view.handle_exception(translated(verdict.refusal, request))
+        response = type(view).finalize_response(view, request, response, *args, **kwargs)
+        if verdict.from_cookie:
+            make_private(response)
+        return response
 
 
-def _accompany(request: Request, view: Any, verdict: Verdict, looked_at: str) -> None:
-    """Be there when the handler of *view* has come to an end; *looked_at* is for ``Vary``.
-
-    Late refusals are raised while the handler runs, and no longer: a project's exception
-    handler, a renderer or an outer middleware that looks at the user has nobody to raise to,
-    unless this view was called by another one.
-    """
-    before = verdict.on_late_refusal
-    verdict.on_late_refusal = partial(_raise_late, request, verdict)
-    # These two end what DRF answers exceptions of; a view object serves one request.
-    view.handle_exception = partial(_handle, verdict, before, view.handle_exception)
-    view.finalize_response = partial(
-        _finalize, view, verdict, before, looked_at, view.finalize_response
-    )
-
-
-def _raise_late(request: Request, verdict: Verdict, error: Rejected | Unavailable) -> NoReturn:
-    _forget_dead_cookie(request, verdict)
-    raise translated(error, request) from None
-
-
-def _handle(
-    verdict: Verdict,
-    before: OnRefusal,
-    handle_exception: Callable[..., Any],
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    verdict.on_late_refusal = before
-    return handle_exception(*args, **kwargs)
-
-
-def _finalize(
-    view: Any,
-    verdict: Verdict,
-    before: OnRefusal,
-    looked_at: str,
-    finalize: Callable[..., Any],
-    request: Request,
-    response: Any,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    verdict.on_late_refusal = before
-    if verdict.refusal is not None and not getattr(response, "exception", False):
-        # The handler has caught what it was refused by.
-        response = view.handle_exception(translated(verdict.refusal, request))
-    headers = view.headers
-    varies = "Vary" in headers
-    if varies:
-        # DRF adds it to the answer's own, which takes it a while: once is enough.
-        headers["Vary"] += f", {looked_at}"
-    response = finalize(request, response, *args, **kwargs)
-    if not varies:
-        vary_on(response, looked_at)
-    if verdict.from_cookie:
-        make_private(response)
-    return response
+def _has_answered(view: Any) -> bool:
+    # What `dispatch()` leaves on a view at its end; a class may have something of that name.
+    # vars() last: from then on, Python looks up each attribute of the view more slowly.
+    return hasattr(view, "response") and "response" in vars(view)
 
 
 def _forget_dead_cookie(request: Request, verdict: Verdict) -> None:

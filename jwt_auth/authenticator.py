@@ -55,7 +55,7 @@ class Verdict:
     stage sets it, for as long as its framework can answer.
     """
 
-    # There is one in every request, and most of this is seldom anything else.
+    # Defaults, on the class: there is a verdict in every request, and seldom is one set.
     from_cookie = False
     csrf_held = False
     is_foreign = False
@@ -271,8 +271,13 @@ class Authenticator:
         For most requests this is all there is, so it is written for speed. Whatever is not
         plainly good, or takes a wait, goes the long way, which says why it is refused.
         """
+        verdict = Verdict()
         # No variable holds the header: what fails in here is reported with its variables.
-        genuine = self.memory.get(request.META.get("HTTP_AUTHORIZATION", ""))
+        verdict.credentials = (
+            request.META.get("HTTP_AUTHORIZATION", ""),
+            request.META.get("HTTP_COOKIE", ""),
+        )
+        genuine = self.memory.get(verdict.credentials[0])
         if genuine is None or genuine.issuer is not None or load_user == "eager":
             return None
         now = self.clock()
@@ -282,11 +287,6 @@ class Authenticator:
         claims: Any = genuine.claims
         if self.revocations is not None and not self.revocations.vouch(claims, now):
             return None
-        verdict = Verdict()
-        verdict.credentials = (
-            request.META["HTTP_AUTHORIZATION"],
-            request.META.get("HTTP_COOKIE", ""),
-        )
         verdict.accounts, verdict.claims = self.accounts, claims
         if load_user == "never":
             verdict.user = TokenUser(claims)
@@ -313,6 +313,7 @@ class Authenticator:
         raw = self._token(request, verdict, by_cookie)
         return None if raw is None else await self._agenuine(raw)
 
+    @sensitive_variables()
     def _token(self, request: Any, verdict: Verdict, by_cookie: bool) -> str | None:
         # The header wins, and if it is refused the cookie is not tried.
         raw = bearer_token(request)
@@ -378,12 +379,14 @@ class Authenticator:
         token, issuer = foreign
         return self._foreign_genuine(raw, token, issuer, await issuer.tokens.akey(token.header))
 
+    @sensitive_variables()
     def _own_genuine(self, raw: str) -> Known:
         claims = self._own(raw)
         known: Known = Genuine(claims, *self.tokens.policy.validity(claims))
         self.memory.keep(_header(raw), known)
         return known
 
+    @sensitive_variables()
     def _foreign_genuine(
         self, raw: str, token: Unverified, issuer: TrustedIssuer, key: Key
     ) -> Known:
@@ -410,11 +413,13 @@ class Authenticator:
             await self.revocations.acheck(claims)
         return claims
 
+    @sensitive_variables()
     def _own(self, raw: str) -> SignedClaims:
         if not self.accepts_own:
             raise TokenNotValid("none of a trusted issuer, and there are no others")
         return self.tokens.unsafe_read(raw)
 
+    @sensitive_variables()
     def _foreign(self, raw: str) -> tuple[Unverified, TrustedIssuer] | None:
         """Return the trusted issuer whose token *raw* says to be, if it says so.
 

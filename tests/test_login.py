@@ -249,6 +249,23 @@ def test_a_stale_credential_does_not_block_the_views_without_one(
     assert ended.status_code == 204
 
 
+def who_asks(user: Any, request: Any) -> dict[str, Any]:
+    """Return the user of the request as a claim."""
+    return {"asked_by": str(request.user)}
+
+
+def test_who_signs_in_is_nobody_yet_whatever_else_the_request_shows(
+    user: User, client: JSONClient, settings: Any
+) -> None:
+    """A session of Django's, say: these views read no cookie."""
+    settings.JWT_AUTH = {"CLAIMS": "tests.test_login.who_asks"}
+    client.force_login(user)
+    pair = client.login().json()
+    refreshed = client.refresh(pair["refresh_token"]).json()
+    for one in (pair, refreshed):
+        assert verify(one["access_token"])["asked_by"] == "AnonymousUser"
+
+
 def test_a_better_hash_costs_no_session(user: User, client: JSONClient, settings: Any) -> None:
     first, second = client.login().json(), client.login().json()
     settings.PASSWORD_HASHERS = [

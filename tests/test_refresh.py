@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import F
+from django.db.models.signals import post_init
 
 from jwt_auth import averify, sessions, signals, verify
 from jwt_auth.errors import (
@@ -289,6 +290,73 @@ def test_the_table_and_the_secret_key_make_no_token(first: str) -> None:
     with pytest.raises(SessionEnded):
         sessions.refresh(forged)
     assert sessions.refresh(first)
+
+
+def test_session_and_user_are_read_whole(
+    first: str, user: Any, django_assert_num_queries: Any
+) -> None:
+    """As the ORM would read them by itself, for whoever gets to see them."""
+    user.email, user.last_login = "ada@example.org", user.date_joined
+    user.save()
+    expected = LoginSession.objects.select_related("user").get()
+    with django_assert_num_queries(1):
+        read = current().sessions_with_users.get(expected.pk, "default")
+        assert read is not None
+        for one, other in ((read, expected), (read.user, expected.user)):
+            assert one._state.db == "default"
+            assert not one._state.adding
+            assert {
+                field.attname: getattr(one, field.attname) for field in one._meta.concrete_fields
+            } == {
+                field.attname: getattr(other, field.attname) for field in one._meta.concrete_fields
+            }
+
+
+def test_a_model_may_look_at_its_fields_when_it_is_made(
+    first: str, user: Any, django_assert_num_queries: Any, settings: Any
+) -> None:
+    """To see later what has changed."""
+    settings.JWT_AUTH = {"ROLES": None}
+
+    def look(instance: Any, **kwargs: Any) -> None:
+        instance.was = instance.email, instance.first_name, instance.last_login
+
+    post_init.connect(look, sender=type(user))
+    try:
+        with django_assert_num_queries(2):
+            assert sessions.refresh(first).refresh_token != first
+    finally:
+        post_init.disconnect(look, sender=type(user))
+
+
+def test_a_session_without_a_user_is_over(first: str, user: Any) -> None:
+    with connection.constraint_checks_disabled():
+        type(user).objects.filter(pk=user.pk)._raw_delete("default")  # type: ignore[attr-defined]
+        with pytest.raises(SessionEnded):
+            sessions.refresh(first)
+        LoginSession.objects.all()._raw_delete("default")  # type: ignore[attr-defined]
+
+
+def test_receivers_see_the_session_and_its_user_without_a_query(
+    user: Any,
+    settings: Any,
+    django_assert_num_queries: Any,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    settings.JWT_AUTH = {"ROLES": None}
+    raw = sessions.start(user, device="phone").refresh_token
+    seen = []
+
+    def hear(session: LoginSession, **kwargs: Any) -> None:
+        seen.append((session.device, session.user_agent, session.user and session.user.username))
+
+    signals.session_refreshed.connect(hear)
+    try:
+        with django_assert_num_queries(2), django_capture_on_commit_callbacks(execute=True):
+            sessions.refresh(str(raw))
+    finally:
+        signals.session_refreshed.disconnect(hear)
+    assert seen == [("phone", "", "ada")]
 
 
 def test_a_refresh_takes_two_statements_and_one_for_the_roles(

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
@@ -326,21 +327,36 @@ def test_nobody_gets_anothers_verdict(make_user: Any, settings: Any, size: int) 
     assert len(current().authenticator.memory) <= size
 
 
-@pytest.mark.parametrize("broken", ["vouch", "_list"])
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("broken", "is_known"),
+    [
+        ("revocation.RevocationList.vouch", True),
+        ("revocation.RevocationList._list", True),
+        ("users.Accounts.lazy", True),
+        ("tokens.memory.TokenMemory.keep", False),
+        ("tokens.policy.Policy.validity", False),
+        ("tokens.access.AccessTokens.unsafe_read", False),
+        ("transports._CREDENTIALS", False),
+    ],
+)
 def test_what_fails_beside_the_memory_shows_no_token(
-    token: str, monkeypatch: pytest.MonkeyPatch, broken: str
+    token: str, monkeypatch: pytest.MonkeyPatch, broken: str, is_known: bool, is_async: bool
 ) -> None:
-    assert code_of(token) == "good"
+    if is_known:
+        assert code_of(token) == "good"
 
     def fail(*args: Any) -> None:
         raise RuntimeError("a bug")
 
     request = bearer(token)
-    monkeypatch.setattr(f"jwt_auth.revocation.RevocationList.{broken}", fail)
-    if broken == "_list":
-        current().authenticator.revocations._lists.clear()  # type: ignore[union-attr]
-    with pytest.raises(RuntimeError) as failed:
-        current().authenticator.judge(request, "lazy")
+    authenticator = current().authenticator
+    monkeypatch.setattr(f"jwt_auth.{broken}", fail)
+    if broken.endswith("._list"):
+        authenticator.revocations._lists.clear()  # type: ignore[union-attr]
+    judge: Any = async_to_sync(authenticator.ajudge) if is_async else authenticator.judge
+    with pytest.raises((RuntimeError, AttributeError)) as failed:
+        judge(request, "lazy")
     reporter = ExceptionReporter(request, RuntimeError, failed.value, failed.tb)
     shown = [
         f"{name}={value}"
@@ -359,6 +375,15 @@ def test_a_remembered_token_is_refused_as_a_new_one_is(token: str, user: User) -
     with pytest.raises(Rejected) as refused:
         verify(token)
     assert refused.value.code == code_of(token) == "session_ended"
+
+
+def test_who_puts_another_clock_into_python_sets_ours(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libraries do that stop the time in a project's tests."""
+    assert code_of(token) == "good"
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    assert code_of(token) == "token_expired"
 
 
 def test_eager_reads_the_row_each_time(token: str, django_assert_num_queries: Any) -> None:

@@ -6,6 +6,7 @@ import copy
 import pickle
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from django.db import OperationalError
 from django.http import Http404
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -219,6 +221,92 @@ def test_after_the_view_a_refused_user_is_anonymous(user: User) -> None:
 
     assert answer.status_code == 200
     assert request.user.username == ""
+
+
+def deactivated(request: Request) -> None:
+    """Deactivate the user unseen."""
+    User.objects.update(is_active=False)
+
+
+def swallow(request: Request) -> None:
+    """Go on as if nothing had been."""
+    deactivated(request)
+    with suppress(Refusal):
+        str(request.user)
+
+
+def test_a_late_refusal_cannot_be_swallowed(user: User) -> None:
+    _, answer = call(user, swallow)
+    assert (answer.status_code, answer.data["code"]) == (401, "session_ended")
+
+
+def test_a_view_that_was_called_by_another_leaves_the_others_stage(user: User) -> None:
+    def during(request: Request) -> None:
+        # As a view that is made of others does.
+        assert UnderTest.as_view()(request._request).status_code == 200
+        deactivated(request)
+        assert request.user.is_staff is False, "not reached: this is refused"
+
+    _, answer = call(user, during)
+    assert (answer.status_code, answer.data["code"]) == (401, "session_ended")
+
+
+def test_a_view_may_have_a_response_of_its_own(user: User) -> None:
+    """`dispatch()` calls what it has answered by that name."""
+
+    class Own(UnderTest):
+        response = "a default"
+
+        def get(self, request: Request) -> Response:
+            self.response: Any = Response("fine")
+            deactivated(request)
+            str(request.user)
+            return self.response
+
+    answer = Own.as_view()(bearer(sessions.start(user).access_token))
+    assert (answer.status_code, answer.data["code"]) == (401, "session_ended")
+
+
+def test_a_view_may_call_its_own_exception_handler(user: User) -> None:
+    class Own(UnderTest):
+        def get(self, request: Request) -> Response:
+            return self.handle_exception(exc=Http404())
+
+    answer = Own.as_view()(bearer(sessions.start(user).access_token))
+    assert answer.status_code == 404
+
+
+def test_two_classes_of_one_view_raise_once(user: User) -> None:
+    class Twice(Logging):
+        def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+            super().initial(request, *args, **kwargs)
+            JWTAuthentication().authenticate(request)
+
+    request = bearer(sessions.start(user).access_token)
+    view = type("View", (Twice,), {"during": staticmethod(not_found)})
+    answer = view.as_view()(request)
+    assert answer.status_code == 404
+    assert request.user.is_authenticated is False
+
+
+def test_a_renderer_may_be_the_first_to_ask_who_calls(user: User) -> None:
+    """DRF: without `perform_authentication()` it is done at the first touch."""
+    named = []
+
+    class Renderer(JSONRenderer):
+        def render(self, data: Any, media_type: Any = None, context: Any = None) -> Any:
+            named.append(context["request"].user.username)
+            return super().render(data, media_type, context)
+
+    class Lazy(UnderTest):
+        renderer_classes: Any = [Renderer]
+        during = staticmethod(deactivated)
+
+        def perform_authentication(self, request: Request) -> None:
+            """Wait for the first touch."""
+
+    answer = Lazy.as_view()(bearer(sessions.start(user).access_token)).render()
+    assert (answer.status_code, named) == (200, [""])
 
 
 def test_a_database_that_fails_late_in_a_drf_view_is_503(
