@@ -111,11 +111,13 @@ def _refresh(database: str) -> Requirement:
 
 def _login(database: str) -> Requirement:
     table, case = "Login, without the hash", f"{database}, 1 client"
+    # Like with like: ours always notes the login on the user's row, as Django does.
+    other = f"{SIMPLEJWT}, UPDATE_LAST_LOGIN"
     return Requirement(
         f"time of a login without the password's hash, {database}",
-        SIMPLEJWT,
+        other,
         (table, case, OURS),
-        (table, case, SIMPLEJWT),
+        (table, case, other),
         "1.0",
     )
 
@@ -139,8 +141,8 @@ REQUIREMENTS = [
     Requirement(
         "time added to a DRF request",
         STATELESS,
-        (REQUEST, "time", OURS),
-        (REQUEST, "time", STATELESS),
+        (REQUEST, "DRF's own renderers", OURS),
+        (REQUEST, "DRF's own renderers", STATELESS),
         "1/10",
         is_headline=True,
     ),
@@ -172,7 +174,7 @@ REQUIREMENTS = [
 # The panels of the plot: a table, a case, and a title that says what is good.
 PLOTTED = [
     (WARM, "HS256", "Time of authenticate(), a token that was seen before"),
-    (REQUEST, "time", "Time added to a DRF request"),
+    (REQUEST, "DRF's own renderers", "Time added to a DRF request"),
     ("Refresh", "PostgreSQL, 1 client", "Time of a refresh on PostgreSQL"),
     (SERVER, "a DRF view", "Requests per second, gunicorn on PostgreSQL"),
 ]

@@ -36,14 +36,12 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.headless",
 ]
-# JSON alone, for everybody.
-REST_FRAMEWORK = {"DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]}
 # As people are told to use it, where a lost refresh token is to be noticed.
 SIMPLE_JWT = {"ROTATE_REFRESH_TOKENS": True, "BLACKLIST_AFTER_ROTATION": True}
 HEADLESS_TOKEN_STRATEGY = "allauth.headless.tokens.strategies.jwt.JWTTokenStrategy"
 HEADLESS_JWT_ALGORITHM = "HS256"
 HEADLESS_ONLY = True
-# simplejwt and the others have no names of groups in their tokens, and no limit of tries.
+# simplejwt and the others have no names of groups in their tokens.
 JWT_AUTH: dict[str, Any] = {"ROLES": None}
 
 ENGINE = os.environ.get("BENCHMARK_DATABASE", "sqlite")

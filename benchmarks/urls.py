@@ -1,13 +1,14 @@
 """What is asked for.
 
-One view for each contender, at ``/view/<name>/``; an async one of Django's at ``/async/``; the
-logins of ours and simplejwt's.
+One view for each contender, at ``/view/<name>/``, and with all of DRF's own renderers at
+``/rendered/<name>/``; an async one of Django's at ``/async/``; the logins of ours and simplejwt's.
 """
 
 from django.http import JsonResponse
 from django.urls import include, path
 from django.utils.module_loading import import_string
 from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
@@ -16,7 +17,7 @@ from benchmarks.contenders import Contender
 from benchmarks.settings import CONTENDERS
 
 
-def view_of(contender: Contender):
+def view_of(contender: Contender, *renderers: type):
     """Return the view that *contender* guards: who calls is asked, and no row is touched."""
     if contender.authentication is None:
         classes, permissions = [], [AllowAny]
@@ -26,6 +27,7 @@ def view_of(contender: Contender):
     class View(APIView):
         authentication_classes = classes
         permission_classes = permissions
+        renderer_classes = renderers
 
         def get(self, request):
             return Response({"ok": True})
@@ -42,5 +44,9 @@ urlpatterns = [
     path("auth/", include("jwt_auth.urls")),
     path("simplejwt/login/", TokenObtainPairView.as_view()),
     path("simplejwt/refresh/", TokenRefreshView.as_view()),
-    *(path(f"view/{one.name}/", view_of(one)) for one in CONTENDERS),
+    *(path(f"view/{one.name}/", view_of(one, JSONRenderer)) for one in CONTENDERS),
+    *(
+        path(f"rendered/{one.name}/", view_of(one, JSONRenderer, BrowsableAPIRenderer))
+        for one in CONTENDERS
+    ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import re
@@ -277,6 +278,11 @@ def client_address(request: Any) -> str | None:
     if proxies and forwarded:
         hops = forwarded.split(",")
         text = hops[-min(proxies, len(hops))]
+    return _address(text)
+
+
+@functools.lru_cache(1024)
+def _address(text: str) -> str | None:
     try:
         return str(ipaddress.ip_address(_without_port(text.strip())))
     except ValueError:
@@ -324,12 +330,15 @@ def countable_address(request: Any) -> str | None:
     of a proxy, and of everybody behind it.
     """
     text = client_address(request)
-    if text is None:
-        return None
+    return None if text is None else _countable(text, number_of_proxies() is None)
+
+
+@functools.lru_cache(1024)
+def _countable(text: str, may_be_a_proxy: bool) -> str | None:
     address = ipaddress.ip_address(text)
     if address.version == 6 and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    if number_of_proxies() is None and any(address in one for one in _SHARED_NETWORKS):
+    if may_be_a_proxy and any(address in one for one in _SHARED_NETWORKS):
         return None
     if address.version == 4:
         return str(address)
