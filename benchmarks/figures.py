@@ -16,7 +16,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+Name = TypeVar("Name")
 
 OURS = "jwt_auth"
 STATELESS = "simplejwt, stateless"
@@ -63,7 +65,7 @@ def is_quick() -> bool:
 def side_by_side(
     runs: Mapping[str, Callable[[int], float]], *, number: int, rounds: int
 ) -> dict[str, float]:
-    """Return the median seconds that one of *number* calls of each of *runs* takes.
+    """Return the typical seconds that one of *number* calls of each of *runs* takes.
 
     A run is called with a number, does its work so often, and returns the seconds that it took
     in all, without what it prepared. The rounds of all are mixed, so that whatever the machine
@@ -74,7 +76,25 @@ def side_by_side(
         for name, run in runs.items():
             gc.collect()
             taken[name].append(run(number) / number)
-    return {name: statistics.median(each) for name, each in taken.items()}
+    return typical(taken)
+
+
+def typical(rounds: Mapping[Name, list[float]]) -> dict[Name, float]:
+    """Return the median of each, without what the machine did to all of them in a round.
+
+    *rounds* are times or rates: name → one of each round, in the same order. A machine that is
+    shared is slower in one round than in another. Each value is divided by the pace of its round:
+    what the middle one of all was there, as a ratio to its own median.
+    """
+    medians = {name: statistics.median(each) for name, each in rounds.items()}
+    paces = [
+        statistics.median(value / medians[name] for name, value in zip(rounds, values, strict=True))
+        for values in zip(*rounds.values(), strict=True)
+    ]
+    return {
+        name: statistics.median(value / pace for value, pace in zip(each, paces, strict=True))
+        for name, each in rounds.items()
+    }
 
 
 def timed(work: Callable[[], object]) -> float:

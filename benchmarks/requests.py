@@ -74,7 +74,7 @@ def main() -> None:
     for views, case in VIEWS.items():
         say(f"whole requests, {case}")
         runs = {one.name: prepare(one, views) for one in ALL}
-        seconds = side_by_side(runs, number=20 if quick else 500, rounds=2 if quick else 31)
+        seconds = side_by_side(runs, number=20 if quick else 100, rounds=2 if quick else 81)
         floor = seconds.pop(FLOOR.name)
         Figure("A whole DRF request, in all", case, FLOOR.name, floor * 1e6, "µs").tell()
         for name, value in seconds.items():

@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -26,7 +25,16 @@ from urllib.parse import quote
 
 from benchmarks import project
 from benchmarks.contenders import ALL, BEHIND, FLOOR, Contender
-from benchmarks.figures import BESIDE, OURS, SIMPLEJWT, Figure, cannot_measure, is_quick, say
+from benchmarks.figures import (
+    BESIDE,
+    OURS,
+    SIMPLEJWT,
+    Figure,
+    cannot_measure,
+    is_quick,
+    say,
+    typical,
+)
 
 NO_WRK = "wrk is not installed"
 CONNECTIONS = 8
@@ -174,7 +182,7 @@ def demand(target: Target) -> None:
 
 
 def measure(table: str, targets: list[Target], *, seconds: float, rounds: int) -> None:
-    """Tell the median rate of each of *targets*."""
+    """Tell the typical rate of each of *targets*."""
     for target in targets:
         demand(target)
         # Processes and connections that have not worked yet are not what is asked about.
@@ -184,8 +192,8 @@ def measure(table: str, targets: list[Target], *, seconds: float, rounds: int) -
         say(f"{table}: round {number + 1} of {rounds}")
         for target in targets:
             rates[target].append(wrk(target, seconds))
-    for target, each in rates.items():
-        Figure(table, target.case, target.contender, statistics.median(each), "/s").tell()
+    for target, rate in typical(rates).items():
+        Figure(table, target.case, target.contender, rate, "/s").tell()
 
 
 def drf_views(

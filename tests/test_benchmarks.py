@@ -9,7 +9,15 @@ import pytest
 
 from benchmarks import report
 from benchmarks.__main__ import PARTS, Failed, judged, merged, read
-from benchmarks.figures import ALLOW_ANY, BESIDE, OURS, SIMPLEJWT, STATELESS, Figure
+from benchmarks.figures import (
+    ALLOW_ANY,
+    BESIDE,
+    OURS,
+    SIMPLEJWT,
+    STATELESS,
+    Figure,
+    typical,
+)
 from benchmarks.report import Part, Requirement
 from benchmarks.servers import BadRun, requests_per_second
 
@@ -64,6 +72,23 @@ def test_figures_are_read_as_they_were_written(tmp_path):
         ("one", [Figure("a table", "a case", OURS, 1.5, "µs")]),
         ("two", []),
     ]
+
+
+# What is typical -----------------------------------------------------------------------
+
+
+def test_what_a_round_does_to_all_of_them_is_taken_out():
+    even = {"ours": [10.0, 10.0, 10.0], "floor": [4.0, 4.0, 4.0]}
+    # The machine was twice as slow in the first round, and three times in the last.
+    uneven = {"ours": [20.0, 10.0, 30.0], "floor": [8.0, 4.0, 12.0]}
+    assert typical(even) == {"ours": 10, "floor": 4}
+    found = typical(uneven)
+    assert found["ours"] / found["floor"] == 2.5
+
+
+def test_what_one_of_them_does_in_a_round_is_not_typical():
+    found = typical({"ours": [10.0, 90.0, 10.0], "floor": [4.0] * 3, "other": [7.0] * 3})
+    assert found == {"ours": 10, "floor": 4, "other": 7}
 
 
 # Whether it is what it has to be -------------------------------------------------------
