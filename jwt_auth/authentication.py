@@ -98,7 +98,9 @@ class JWTAuthentication(BaseAuthentication):
             _forget_dead_cookie(request, verdict)
             raise translated(verdict.refusal, request)
         # Called by hand there is no view; or its renderer is the first to ask who calls.
-        if hasattr(view, "handle_exception") and not _has_answered(view):
+        if hasattr(view, "handle_exception") and not (
+            hasattr(view, "response") and _has_answered(view)
+        ):
             _Handling.begin(request, view, verdict)
         return verdict.user, verdict.claims
 
@@ -168,8 +170,8 @@ class _Handling:
 
 def _has_answered(view: Any) -> bool:
     # What `dispatch()` leaves on a view at its end; a class may have something of that name.
-    # vars() last: from then on, Python looks up each attribute of the view more slowly.
-    return hasattr(view, "response") and "response" in vars(view)
+    # Not asked without need: after vars(), Python looks up each attribute of a view more slowly.
+    return "response" in vars(view)
 
 
 def _forget_dead_cookie(request: Request, verdict: Verdict) -> None:

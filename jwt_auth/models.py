@@ -175,15 +175,11 @@ class SessionsWithUsers:
         self._user_model = user_model
         self._names = [field.attname for field in LoginSession._meta.concrete_fields]
         self._users_names = [field.attname for field in users_fields]
-        # Where a row of the user shows that it is there: the ORM takes its key from the session.
-        self._never_null = next(
-            (
-                place
-                for place, field in enumerate(users_fields)
-                if not field.null and not field.primary_key
-            ),
-            0,
-        )
+        # By which a row of the user shows that it is there. The ORM takes its key from the
+        # session, where it stands for as long as the database does not mind.
+        pk: Any = user_model._meta.pk
+        proof = next((one for one in users_fields if not (one.null or one.primary_key)), pk)
+        self._never_null = self._users_names.index(proof.attname)
         self._statements: dict[str, tuple[str, Any]] = {}
 
     def get(self, session_id: UUID, alias: str) -> LoginSession | None:

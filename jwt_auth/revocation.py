@@ -260,11 +260,12 @@ class _DatabaseList:
         if snapshot is None or self.stale:
             return None
         # The same as _age() of it, at less than half the price: every request asks.
-        interval, passed = self._rules.interval, time.monotonic() - snapshot.began
-        if -interval < passed < interval:
-            passed = now - snapshot.began_at
-            if -interval < passed < interval:
-                return snapshot
+        interval = self._rules.interval
+        if (
+            abs(time.monotonic() - snapshot.began) < interval
+            and abs(now - snapshot.began_at) < interval
+        ):
+            return snapshot
         return None
 
     def usable(self) -> Snapshot:

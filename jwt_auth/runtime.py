@@ -123,7 +123,6 @@ def _build() -> Runtime:
                 for issuer, one in settings.trusted_issuers.items()
             },
             memory=TokenMemory(settings.token_cache_size),
-            clock=_now,
         ),
         published_list=_published_list(settings, revocations),
         revocation_window=_revocation_window(settings),
