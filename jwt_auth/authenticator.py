@@ -6,7 +6,6 @@ decisions and differ where they wait.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -179,7 +178,7 @@ class Authenticator:
     any other by our own, unless none is ours (`accepts_own`). `revocations` is `None`
     where nothing can be revoked before ``exp``: without sessions, or with the list
     switched off. `memory` spares what was verified once the half of it that does not change
-    with time.
+    with time. `clock` tells POSIX seconds.
     """
 
     tokens: AccessTokens
@@ -189,6 +188,7 @@ class Authenticator:
     accepts_own: bool
     access_cookie: str | None
     memory: TokenMemory[TrustedIssuer]
+    clock: Callable[[], float]
 
     @property
     def headers(self) -> str:
@@ -280,7 +280,7 @@ class Authenticator:
         genuine = self.memory.get(verdict.credentials[0])
         if genuine is None or genuine.issuer is not None or load_user == "eager":
             return None
-        now = time.time()
+        now = self.clock()
         if not genuine.begins <= now < genuine.ends:
             return None
         # Verified by now; VerifiedClaims() would say so, at the price of a call.
@@ -399,7 +399,7 @@ class Authenticator:
         """Check what changes with time: whether the claims hold now, and the session lasts."""
         if genuine.issuer is not None:
             return genuine.issuer.tokens.check(genuine)
-        claims = genuine.at(time.time())
+        claims = genuine.at(self.clock())
         if self.revocations is not None:
             self.revocations.check(claims)
         return claims
@@ -408,7 +408,7 @@ class Authenticator:
         """See _check()."""
         if genuine.issuer is not None:
             return await genuine.issuer.tokens.acheck(genuine)
-        claims = genuine.at(time.time())
+        claims = genuine.at(self.clock())
         if self.revocations is not None:
             await self.revocations.acheck(claims)
         return claims

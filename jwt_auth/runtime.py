@@ -123,6 +123,7 @@ def _build() -> Runtime:
                 for issuer, one in settings.trusted_issuers.items()
             },
             memory=TokenMemory(settings.token_cache_size),
+            clock=_now,
         ),
         published_list=_published_list(settings, revocations),
         revocation_window=_revocation_window(settings),
