@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
@@ -129,6 +131,9 @@ class _Handling:
     def begin(cls, request: Request, view: Any, verdict: Verdict) -> None:
         """Be there until the handler of *view* has come to an end."""
         before: Any = verdict.on_late_refusal
+        while type(before) is cls and _has_answered(before.view):
+            # Of another view, that was called before this one and has ended.
+            before = before.before
         if type(before) is cls and before.view is view:
             # Two classes of one view have asked.
             return
@@ -137,8 +142,8 @@ class _Handling:
         handling.verdict, handling.before = verdict, before
         verdict.on_late_refusal = handling
         view.handle_exception = handling.handle_exception
-        # By name: this module may be imported by that one.
-        if verdict.from_cookie or view.finalize_response.__module__ != "rest_framework.views":
+        kind: Any = type(view)
+        if verdict.from_cookie or not _answers_as_drf_does(kind):
             # A project's own may look at the user.
             view.finalize_response = handling.finalize_response
 
@@ -168,10 +173,20 @@ class _Handling:
         return response
 
 
+@functools.lru_cache(1024)
+def _answers_as_drf_does(view: type) -> bool:
+    """Tell whether nothing of the project runs when a *view* makes a response of an answer."""
+    # Not at the top: that module may be the one that imports this.
+    from rest_framework.views import APIView
+
+    steps = ("finalize_response", "get_renderer_context", "perform_content_negotiation")
+    return all(getattr(view, name, None) is getattr(APIView, name) for name in steps)
+
+
 def _has_answered(view: Any) -> bool:
     # What `dispatch()` leaves on a view at its end; a class may have something of that name.
     # Not asked without need: after vars(), Python looks up each attribute of a view more slowly.
-    return "response" in vars(view)
+    return isinstance(vars(view).get("response"), HttpResponseBase)
 
 
 def _forget_dead_cookie(request: Request, verdict: Verdict) -> None:

@@ -180,15 +180,15 @@ class SessionsWithUsers:
         pk: Any = user_model._meta.pk
         proof = next((one for one in users_fields if not (one.null or one.primary_key)), pk)
         self._never_null = self._users_names.index(proof.attname)
-        self._statements: dict[str, tuple[str, Any]] = {}
+        self._statements: dict[str, tuple[str, list[Any], Any]] = {}
 
     def get(self, session_id: UUID, alias: str) -> LoginSession | None:
         """Return the session from the database *alias*; its `user` is `None` if it has none."""
         connection = connections[alias]
-        sql, converters = self._statements.get(alias) or self._written(alias)
+        sql, fixed, converters = self._statements.get(alias) or self._written(alias)
         pk: Any = LoginSession._meta.pk
         with connection.cursor() as cursor:
-            cursor.execute(sql, [pk.get_db_prep_value(session_id, connection)])
+            cursor.execute(sql, [*fixed, pk.get_db_prep_value(session_id, connection)])
             row = cursor.fetchone()
         if row is None:
             return None
@@ -199,19 +199,21 @@ class SessionsWithUsers:
         own, users = values[: len(self._names)], values[len(self._names) :]
         session = LoginSession.from_db(alias, self._names, own)
         user: Any = None
-        if users[self._never_null] is not None:
+        if row[len(self._names) + self._never_null] is not None:
             user = self._user_model.from_db(alias, self._users_names, users)
         session.user = user
         return session
 
-    def _written(self, alias: str) -> tuple[str, Any]:
+    def _written(self, alias: str) -> tuple[str, list[Any], Any]:
         """Have the ORM write the statement, and say how the database's values become Python's."""
         columns = [*self._names, *(f"user__{name}" for name in self._users_names)]
         sessions = LoginSession.objects.using(alias).values_list(*columns)
         compiler = sessions.filter(pk=UUID(int=0)).query.get_compiler(alias)
-        sql, _ = compiler.as_sql()
+        sql, parameters = compiler.as_sql()
+        # Fields may have some of their own; the last one is the session.
+        fixed = list(parameters[:-1])
         converters = compiler.get_converters([expression for expression, *_ in compiler.select])
-        written = sql, [(place, *one) for place, one in converters.items()]
+        written = sql, fixed, [(place, *one) for place, one in converters.items()]
         self._statements[alias] = written
         return written
 

@@ -278,13 +278,15 @@ def client_address(request: Any) -> str | None:
     if proxies and forwarded:
         hops = forwarded.split(",")
         text = hops[-min(proxies, len(hops))]
-    return _address(text)
+    text = text.strip()
+    # No address is as long, with a port or a zone; and whatever comes is not to be kept.
+    return _address(text) if len(text) <= 80 else None
 
 
 @functools.lru_cache(1024)
 def _address(text: str) -> str | None:
     try:
-        return str(ipaddress.ip_address(_without_port(text.strip())))
+        return str(ipaddress.ip_address(_without_port(text)))
     except ValueError:
         return None
 

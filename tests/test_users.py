@@ -255,15 +255,38 @@ def test_a_view_may_have_a_response_of_its_own(user: User) -> None:
     """`dispatch()` calls what it has answered by that name."""
 
     class Own(UnderTest):
-        response = "a default"
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.response: Any = None
 
         def get(self, request: Request) -> Response:
-            self.response: Any = Response("fine")
+            self.response = Response("fine")
             deactivated(request)
             str(request.user)
             return self.response
 
     answer = Own.as_view()(bearer(sessions.start(user).access_token))
+    assert (answer.status_code, answer.data["code"]) == (401, "session_ended")
+
+
+def test_a_renderers_context_may_look_at_the_user(user: User) -> None:
+    class Own(UnderTest):
+        during = staticmethod(deactivated)
+
+        def get_renderer_context(self) -> dict[str, Any]:
+            return {**super().get_renderer_context(), "name": self.request.user.username}
+
+    assert Own.as_view()(bearer(sessions.start(user).access_token)).status_code == 200
+
+
+def test_many_views_that_were_called_before_leave_nothing(user: User) -> None:
+    def during(request: Request) -> None:
+        for _ in range(1500):
+            UnderTest.as_view()(request._request)
+        deactivated(request)
+        str(request.user)
+
+    _, answer = call(user, during)
     assert (answer.status_code, answer.data["code"]) == (401, "session_ended")
 
 

@@ -214,7 +214,7 @@ def test_a_gate_finds_what_it_is_there_for(gate: Gate, source: str) -> None:
 # text of ours is in it, and what a client sends is its parameter. See docs/decisions/0014.
 OF_THE_ORM = {
     "models.py: connection.cursor()",
-    "models.py: cursor.execute(sql, [pk.get_db_prep_value(session_id, connection)])",
+    "models.py: cursor.execute(sql, [*fixed, pk.get_db_prep_value(session_id, connection)])",
 }
 
 GATES: list[Gate] = [
