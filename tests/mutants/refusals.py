@@ -115,6 +115,8 @@ NOT_REFUSING: dict[str, set[str]] = {
     # No credential is none that was refused; a safe request passes; an address is for counting.
     "jwt_auth/transports.py": {
         "demand_csrf_token",
+        "_address",
+        "_countable",
         "client_address",
         "countable_address",
         "number_of_proxies",
