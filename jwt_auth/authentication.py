@@ -166,6 +166,8 @@ class _Handling:
         view, verdict = self.view, self.verdict
         verdict.on_late_refusal = self.before
         if verdict.refusal is not None and not getattr(response, "exception", False):
+            # Of a view that was called by this one, or while this one had an answer already.
+            _forget_dead_cookie(request, verdict)
             response = view.handle_exception(translated(verdict.refusal, request))
         response = type(view).finalize_response(view, request, response, *args, **kwargs)
         if verdict.from_cookie:
