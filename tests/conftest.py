@@ -119,6 +119,15 @@ def silence(listener: Any) -> Iterator[None]:
     assert listener.found == []
 
 
+@pytest.fixture(autouse=True, scope="session")
+def keys_read_once() -> Iterator[None]:
+    """Have the same PEM read once: to prove its numbers prime takes up to a tenth of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = functools.cache(serialization.load_pem_private_key)
+        patch.setattr(serialization, "load_pem_private_key", read)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def fresh_process() -> None:
     """Have each test begin as a process does that was just started: nothing is known."""

@@ -22,7 +22,7 @@ from tests.conftest import PASSWORD, JSONClient, private_pem
 from tests.remote.provider import Provider, dripping, running
 from tests.skins import urls as skin_urls
 from tests.skins.contract import AUTHENTICATION, LOGIN, OURS, SESSION
-from tests.skins.servers import over_asgi, over_wsgi
+from tests.skins.servers import asked_over_asgi, over_asgi, over_wsgi
 
 pytestmark = pytest.mark.usefixtures("kept_connection")
 
@@ -170,11 +170,10 @@ def test_strangers_with_unknown_keys_do_not_stop_the_event_loop(
 ) -> None:
     own = sessions.start(user).access_token
     strangers = [slow.token(kid=f"k{number}") for number in range(20)]
-    ask = over_asgi.awaitable  # type: ignore[attr-defined]
 
     async def status(raw: str, where: str) -> int:
         headers = [(b"cookie", cookie), (b"authorization", f"Bearer {raw}".encode())]
-        found: int = (await ask("GET", where, headers))[0]
+        found: int = (await asked_over_asgi("GET", where, headers))[0]
         return found
 
     @async_to_sync

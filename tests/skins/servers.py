@@ -44,8 +44,7 @@ class OneThread(ASGIHandler):
         await self.handle(scope, receive, send)
 
 
-@async_to_sync
-async def over_asgi(
+async def asked_over_asgi(
     method: str, path: str, headers: Headers, handler: OneThread | None = None
 ) -> Answered:
     """Send a request as an ASGI server hands it over: every field as bytes."""
@@ -67,3 +66,6 @@ async def over_asgi(
     await server.wait()
     received = {name.decode(): value.decode() for name, value in start["headers"]}
     return start["status"], received, body["body"]
+
+
+over_asgi = async_to_sync(asked_over_asgi)
