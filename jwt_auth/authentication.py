@@ -149,8 +149,11 @@ class _Handling:
 
     def __call__(self, error: Rejected | Unavailable) -> AnonymousUser:
         """Answer a late refusal."""
-        # The handler may catch what is raised.
-        self.view.finalize_response = self.finalize_response
+        # The handler may catch what is raised, and so may that of a view which called this one.
+        handling: Any = self
+        while type(handling) is _Handling:
+            handling.view.finalize_response = handling.finalize_response
+            handling = handling.before
         if _has_answered(self.view):
             return self.before(error)
         _forget_dead_cookie(self.request, self.verdict)
@@ -222,4 +225,6 @@ def _add_header(view: Any, name: str, value: str) -> None:
     headers = getattr(view, "headers", None)
     if headers is not None:
         present = headers.get(name)
-        headers[name] = value if present is None or name != "Vary" else f"{present}, {value}"
+        said = value if present is None or name != "Vary" else f"{present}, {value}"
+        # Not into what is there: a class may have one `default_response_headers` for ever.
+        view.headers = {**headers, name: said}

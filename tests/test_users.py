@@ -251,6 +251,45 @@ def test_a_view_that_was_called_by_another_leaves_the_others_stage(user: User) -
     assert (answer.status_code, answer.data["code"]) == (401, "session_ended")
 
 
+@pytest.mark.parametrize("by_cookie", [False, True], ids=["header", "cookie"])
+def test_a_view_cannot_swallow_the_late_refusal_of_one_it_called(
+    user: User, settings: Any, by_cookie: bool
+) -> None:
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": "__Host-token"}}
+
+    class Inner(UnderTest):
+        def get(self, request: Request) -> Response:
+            deactivated(request)
+            str(request.user)
+            return Response("not reached")
+
+    class Outer(UnderTest):
+        def get(self, request: Request) -> Response:
+            assert Inner.as_view()(request._request).status_code == 401
+            return Response("fine")
+
+    raw = sessions.start(user).access_token
+    request = RequestFactory().get("/", headers={"Cookie": f"__Host-token={raw}"})
+    answer = Outer.as_view()(request if by_cookie else bearer(raw))
+    assert (answer.status_code, answer.data["code"]) == (401, "session_ended")
+    assert answer.headers["Cache-Control"] == "no-store"
+    if by_cookie:
+        assert '__Host-token=""' in answer.headers["Set-Cookie"]
+
+
+def test_headers_of_a_class_stay_as_they_are(user: User) -> None:
+    class Own(UnderTest):
+        default_response_headers: Any = {"Vary": "Accept", "X-Mine": "1"}
+
+    raw = sessions.start(user).access_token
+    for _ in range(2):
+        answer = Own.as_view()(bearer(raw))
+        assert (answer.headers["X-Mine"], answer.headers["Vary"]) == ("1", "Accept, Authorization")
+    refused = Own.as_view()(bearer(f"{raw}x"))
+    assert (refused.status_code, refused.headers["Cache-Control"]) == (401, "no-store")
+    assert Own.default_response_headers == {"Vary": "Accept", "X-Mine": "1"}
+
+
 def test_a_view_may_have_a_response_of_its_own(user: User) -> None:
     """`dispatch()` calls what it has answered by that name."""
 
