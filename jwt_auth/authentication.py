@@ -93,7 +93,7 @@ class JWTAuthentication(BaseAuthentication):
             django_request, self.LOAD_USER or runtime.settings.load_user, self.BY_COOKIE
         )
         # DRF adds this to what the answer says itself, and to that of an exception.
-        _add_vary(view, authenticator.headers if self.BY_COOKIE else "Authorization")
+        _add_header(view, "Vary", authenticator.headers if self.BY_COOKIE else "Authorization")
         if verdict is None:
             return None
         if verdict.refusal is not None:
@@ -224,16 +224,7 @@ def _add_header(view: Any, name: str, value: str) -> None:
     """Add a header to whatever *view* is going to answer."""
     headers = getattr(view, "headers", None)
     if headers is not None:
+        present = headers.get(name)
+        said = value if present is None or name != "Vary" else f"{present}, {value}"
         # Not into what is there: a class may have one `default_response_headers` for ever.
-        view.headers = {**headers, name: value}
-        # As DRF does with what is there, when it answers.
-        headers.pop("Vary", None)
-
-
-def _add_vary(view: Any, value: str) -> None:
-    """Say what else the answer of *view* depends on."""
-    headers = getattr(view, "headers", None)
-    if headers is not None:
-        # Into what is there, for DRF takes it out again when it answers.
-        present = headers.get("Vary")
-        headers["Vary"] = value if present is None else f"{present}, {value}"
+        view.headers = {**headers, name: said}

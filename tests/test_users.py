@@ -279,15 +279,17 @@ def test_a_view_cannot_swallow_the_late_refusal_of_one_it_called(
 
 def test_headers_of_a_class_stay_as_they_are(user: User) -> None:
     class Own(UnderTest):
-        default_response_headers: Any = {"X-Mine": "1"}
+        default_response_headers: Any = {"Vary": "Accept", "X-Mine": "1"}
 
     raw = sessions.start(user).access_token
     for _ in range(2):
         answer = Own.as_view()(bearer(raw))
-        assert (answer.headers["X-Mine"], answer.headers["Vary"]) == ("1", "Authorization")
+        assert (answer.headers["X-Mine"], answer.headers["Vary"]) == ("1", "Accept, Authorization")
+    with pytest.raises(ZeroDivisionError):
+        type("View", (Own,), {"during": staticmethod(lambda _: 1 / 0)}).as_view()(bearer(raw))
     refused = Own.as_view()(bearer(f"{raw}x"))
     assert (refused.status_code, refused.headers["Cache-Control"]) == (401, "no-store")
-    assert Own.default_response_headers == {"X-Mine": "1"}
+    assert Own.default_response_headers == {"Vary": "Accept", "X-Mine": "1"}
 
 
 def test_a_view_may_have_a_response_of_its_own(user: User) -> None:
