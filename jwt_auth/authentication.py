@@ -224,7 +224,8 @@ def _add_header(view: Any, name: str, value: str) -> None:
     """Add a header to whatever *view* is going to answer."""
     headers = getattr(view, "headers", None)
     if headers is not None:
+        if headers is getattr(type(view), "default_response_headers", None):
+            # The class has one for all its requests.
+            headers = view.headers = {**headers}
         present = headers.get(name)
-        said = value if present is None or name != "Vary" else f"{present}, {value}"
-        # Not into what is there: a class may have one `default_response_headers` for ever.
-        view.headers = {**headers, name: said}
+        headers[name] = value if present is None or name != "Vary" else f"{present}, {value}"
