@@ -222,7 +222,7 @@ def _view(request: Request) -> Any:
 
 def _add_header(view: Any, name: str, value: str) -> None:
     """Add a header to whatever *view* is going to answer."""
-    headers = getattr(view, "headers", None)
+    headers: Any = getattr(view, "headers", None)
     if headers is not None:
         if headers is getattr(type(view), "default_response_headers", None):
             # The class has one for all its requests.
