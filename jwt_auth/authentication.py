@@ -226,6 +226,6 @@ def _add_header(view: Any, name: str, value: str) -> None:
     if headers is not None:
         if headers is getattr(type(view), "default_response_headers", None):
             # The class has one for all its requests.
-            headers = view.headers = {**headers}
+            headers = view.headers = view.headers.copy()
         present = headers.get(name)
         headers[name] = value if present is None or name != "Vary" else f"{present}, {value}"
