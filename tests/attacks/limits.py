@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import tracemalloc
 from types import TracebackType
@@ -40,8 +39,7 @@ class Limits:
         memory = tracemalloc.get_traced_memory()[1]  # Zero where nothing is traced.
         tracemalloc.stop()
         if error is None:
-            # What counts the lines that run makes some of them slower, many times.
-            assert seconds < (SECONDS if sys.gettrace() is None else 10 * SECONDS)
+            assert seconds < SECONDS
             assert memory < MEMORY
         self.seconds = max(self.seconds, seconds)
         self.memory = max(self.memory, memory)
