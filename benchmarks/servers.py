@@ -38,6 +38,8 @@ from benchmarks.figures import (
 
 NO_WRK = "wrk is not installed"
 CONNECTIONS = 8
+# With the renderers that DRF has by itself.
+VIEWS = "rendered"
 SECONDS_TO_START = 30
 
 GUNICORN = ["gunicorn", "benchmarks.wsgi", "--workers", "1", "--worker-class", "gthread"]
@@ -207,12 +209,12 @@ def drf_views(
             pool = {"BENCHMARK_POOL": str(CONNECTIONS)} if command is UVICORN else {}
             address = stack.enter_context(serving(command, one, **pool))
             floor = Target(
-                BESIDE, one.name, f"{address}/view/{quote(FLOOR.name)}/", header_of(one), False
+                BESIDE, one.name, f"{address}/{VIEWS}/{quote(FLOOR.name)}/", header_of(one), False
             )
             if one is FLOOR:
                 targets.append(replace(floor, case="a DRF view"))
             else:
-                url = f"{address}/view/{quote(one.name)}/"
+                url = f"{address}/{VIEWS}/{quote(one.name)}/"
                 targets += [floor, replace(floor, case="a DRF view", url=url, is_guarded=True)]
         measure(f"Requests per second, {command[0]}", targets, seconds=seconds, rounds=rounds)
 
@@ -243,7 +245,7 @@ def main() -> None:
             some = [one for one in COMPARED if one.name in (FLOOR.name, OURS, SIMPLEJWT)]
             drf_views(GUNICORN, some, seconds=0.5, rounds=1)
         else:
-            drf_views(GUNICORN, COMPARED, seconds=1, rounds=15)
+            drf_views(GUNICORN, COMPARED, seconds=1, rounds=30)
             drf_views(UVICORN, COMPARED, seconds=1, rounds=9)
             async_views(seconds=1, rounds=11)
     finally:
