@@ -92,16 +92,19 @@ class JWTAuthentication(BaseAuthentication):
         verdict = authenticator.judge(
             django_request, self.LOAD_USER or runtime.settings.load_user, self.BY_COOKIE
         )
-        # DRF adds this to what the answer says itself, and to that of an exception.
-        _add_header(view, "Vary", authenticator.headers if self.BY_COOKIE else "Authorization")
+        if view is not None:
+            # DRF adds this to what the answer says itself, and to that of an exception.
+            _add_header(view, "Vary", authenticator.headers if self.BY_COOKIE else "Authorization")
         if verdict is None:
             return None
         if verdict.refusal is not None:
             _forget_dead_cookie(request, verdict)
             raise translated(verdict.refusal, request)
         # Called by hand there is no view; or its renderer is the first to ask who calls.
-        if hasattr(view, "handle_exception") and not (
-            hasattr(view, "response") and _has_answered(view)
+        if (
+            view is not None
+            and hasattr(view, "handle_exception")
+            and not (hasattr(view, "response") and _has_answered(view))
         ):
             _Handling.begin(request, view, verdict)
         return verdict.user, verdict.claims
