@@ -38,8 +38,6 @@ from benchmarks.figures import (
 
 NO_WRK = "wrk is not installed"
 CONNECTIONS = 8
-# With the renderers that DRF has by itself.
-VIEWS = "rendered"
 SECONDS_TO_START = 30
 
 GUNICORN = ["gunicorn", "benchmarks.wsgi", "--workers", "1", "--worker-class", "gthread"]
@@ -201,7 +199,10 @@ def measure(table: str, targets: list[Target], *, seconds: float, rounds: int) -
 def drf_views(
     command: list[str], contenders: list[Contender], *, seconds: float, rounds: int
 ) -> None:
-    """Measure DRF's view of each of *contenders*, and beside it the one that asks nobody."""
+    """Measure DRF's view of each of *contenders*, and beside it the one that asks nobody.
+
+    Both have the renderers that DRF has by itself.
+    """
     targets = []
     with ExitStack() as stack:
         for one in contenders:
@@ -209,12 +210,12 @@ def drf_views(
             pool = {"BENCHMARK_POOL": str(CONNECTIONS)} if command is UVICORN else {}
             address = stack.enter_context(serving(command, one, **pool))
             floor = Target(
-                BESIDE, one.name, f"{address}/{VIEWS}/{quote(FLOOR.name)}/", header_of(one), False
+                BESIDE, one.name, f"{address}/rendered/{quote(FLOOR.name)}/", header_of(one), False
             )
             if one is FLOOR:
                 targets.append(replace(floor, case="a DRF view"))
             else:
-                url = f"{address}/{VIEWS}/{quote(one.name)}/"
+                url = f"{address}/rendered/{quote(one.name)}/"
                 targets += [floor, replace(floor, case="a DRF view", url=url, is_guarded=True)]
         measure(f"Requests per second, {command[0]}", targets, seconds=seconds, rounds=rounds)
 

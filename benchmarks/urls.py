@@ -40,7 +40,7 @@ def view_of(contender: Contender, *renderers: type):
 def views_by_name(*renderers: type) -> Callable[..., HttpResponseBase]:
     """Return what calls the view of the contender that the path names.
 
-    Django tries the patterns of a project in turns. With one for each contender, whoever comes
+    Django tries the patterns of a project in turn. With one for each contender, whoever comes
     later in the list would be charged for those before.
     """
     views = {one.name: view_of(one, *renderers) for one in CONTENDERS}

@@ -101,10 +101,8 @@ class JWTAuthentication(BaseAuthentication):
             _forget_dead_cookie(request, verdict)
             raise translated(verdict.refusal, request)
         # Called by hand there is no view; or its renderer is the first to ask who calls.
-        if (
-            view is not None
-            and hasattr(view, "handle_exception")
-            and not (hasattr(view, "response") and _has_answered(view))
+        if hasattr(view, "handle_exception") and not (
+            hasattr(view, "response") and _has_answered(view)
         ):
             _Handling.begin(request, view, verdict)
         return verdict.user, verdict.claims
