@@ -14,7 +14,6 @@ from uuid import UUID
 from django.http import Http404
 from django.middleware.csrf import get_token, rotate_token
 from django.urls import reverse
-from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -145,7 +144,7 @@ class BrowserLoginView(_BrowserEndpoint, LoginView):
 class BrowserRefreshView(_BrowserEndpoint, SessionEndpoint):
     """``POST``: trade the refresh cookie for new tokens."""
 
-    @method_decorator(sensitive_variables())
+    @sensitive_variables()
     def post(self, request: Request) -> Response:
         """Answer 200, 401, or 403 without the CSRF token."""
         try:
@@ -172,7 +171,7 @@ class BrowserRefreshView(_BrowserEndpoint, SessionEndpoint):
 class BrowserLogoutView(_BrowserEndpoint, LogoutView):
     """``POST``: end the session of the cookies, or of a bearer token, and delete them."""
 
-    @method_decorator(sensitive_variables())
+    @sensitive_variables()
     def post(self, request: Request) -> Response:
         """Answer 204, whatever the cookies are worth; 403 without the CSRF token."""
         for session_id in self._sessions_of(request):

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from jwt_auth.authenticator import Authenticator, TrustedIssuer
 from jwt_auth.conf import IssuerSettings, Settings, derive_keys, load_settings
-from jwt_auth.models import LoginSession, SessionsWithUsers
+from jwt_auth.models import LoginSession, SessionRows
 from jwt_auth.publication import PublishedList
 from jwt_auth.revocation import Lookups, RevocationList, Revocations
 from jwt_auth.tokens.access import AccessTokens
@@ -51,7 +51,7 @@ class Runtime:
     access_tokens: AccessTokens
     refresh_tokens: RefreshTokens
     accounts: Accounts
-    sessions_with_users: SessionsWithUsers
+    session_rows: SessionRows
     password_marks: PasswordMarks
     authenticator: Authenticator
     published_list: PublishedList | None
@@ -110,7 +110,7 @@ def _build() -> Runtime:
         access_tokens=access_tokens,
         refresh_tokens=RefreshTokens(derive_keys("refresh_token")),
         accounts=accounts,
-        sessions_with_users=SessionsWithUsers(get_user_model()),
+        session_rows=SessionRows(get_user_model()),
         password_marks=PasswordMarks(derive_keys("password_mark")),
         authenticator=Authenticator(
             tokens=access_tokens,

@@ -151,7 +151,7 @@ def start(
     pair = _pair(runtime, session, token, idle_limit, request, now)
     with database_answers():
         try:
-            session.save(using=router.db_for_write(LoginSession))
+            runtime.session_rows.insert(session, router.db_for_write(LoginSession))
         except IntegrityError:
             raise InvalidCredentials("the user is gone") from None
     _announce(signals.session_started, session, request)
@@ -351,7 +351,7 @@ def _refresh_once(
 ) -> TokenPair:
     settings, now = runtime.settings, runtime.clock()
     sessions = LoginSession.objects.on_primary()
-    session = runtime.sessions_with_users.get(token.session_id, sessions.db)
+    session = runtime.session_rows.get(token.session_id, sessions.db)
     if (
         session is None
         or session.user is None

@@ -19,7 +19,6 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.http import Http404, HttpResponse
 from django.urls import reverse
 from django.utils.cache import get_conditional_response
-from django.utils.decorators import method_decorator
 from django.utils.http import quote_etag
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from rest_framework.exceptions import (
@@ -52,7 +51,6 @@ _ORIGIN = re.compile(r"https://[a-z0-9.-]+(:[0-9]{1,5})?", re.IGNORECASE | re.AS
 _MISSING = {"refresh_token": ["This field is required."]}
 
 
-@method_decorator(sensitive_post_parameters(), name="dispatch")
 class LoginView(Endpoint):
     """``POST``: trade user name and password for a pair.
 
@@ -62,7 +60,12 @@ class LoginView(Endpoint):
 
     serializer_class: type[BaseSerializer[Any]] = LoginSerializer
 
-    @method_decorator(sensitive_variables())
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        # Around the view: method_decorator() would make a method anew for each request.
+        return sensitive_post_parameters()(super().as_view(**initkwargs))
+
+    @sensitive_variables()
     def post(self, request: Request) -> Response:
         """Answer 200 with a pair, 400 with field errors, or 401."""
         django_request = request._request
@@ -96,7 +99,7 @@ class LoginView(Endpoint):
 class RefreshView(SessionEndpoint):
     """``POST``: trade a refresh token for a new pair."""
 
-    @method_decorator(sensitive_variables())
+    @sensitive_variables()
     def post(self, request: Request) -> HttpResponse:
         """Answer 200 with a pair, 400 with field errors, or 401."""
         raw = _refresh_token(request.data)
@@ -117,7 +120,7 @@ class RefreshView(SessionEndpoint):
 class LogoutView(SessionEndpoint):
     """``POST``: end the session of a refresh token, or of the bearer access token."""
 
-    @method_decorator(sensitive_variables())
+    @sensitive_variables()
     def post(self, request: Request) -> Response:
         """Answer 204, for an unknown token too; 400 if there is no token at all."""
         raw = None if _is_empty_form(request) else _refresh_token(request.data)

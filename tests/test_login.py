@@ -13,7 +13,7 @@ from django.db import OperationalError
 from rest_framework import serializers
 
 from jwt_auth import sessions, verify
-from jwt_auth.models import LoginSession
+from jwt_auth.models import LoginSession, SessionRows
 from jwt_auth.serializers import LoginSerializer
 from jwt_auth.views import LoginView
 from tests.conftest import PASSWORD, Clock, JSONClient
@@ -303,7 +303,7 @@ def test_a_broken_database_is_said_and_not_a_500(
         raise OperationalError("no such table: jwt_auth_loginsession")
 
     with monkeypatch.context() as patched:
-        patched.setattr(LoginSession, "save", fail)
+        patched.setattr(SessionRows, "insert", fail)
         answer = client.login()
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert answer.headers["Retry-After"] == "1"
@@ -323,7 +323,7 @@ def test_a_user_deleted_at_the_last_moment_is_no_500(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise IntegrityError("FOREIGN KEY constraint failed")
 
-    monkeypatch.setattr(LoginSession, "save", fail)
+    monkeypatch.setattr(SessionRows, "insert", fail)
     answer = client.login()
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_credentials")
 

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group
-from django.db import OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.signals import post_init
+from django.db.transaction import TransactionManagementError
 
 from jwt_auth import averify, sessions, signals, verify
 from jwt_auth.errors import (
@@ -292,6 +294,50 @@ def test_the_table_and_the_secret_key_make_no_token(first: str) -> None:
     assert sessions.refresh(first)
 
 
+def test_a_session_is_written_whole(user: Any, django_assert_num_queries: Any) -> None:
+    """As ``save()`` would write it; and what is empty in the first is not in the second."""
+    now = current().clock()
+    always = {
+        "user": user,
+        "rotated_at": now,
+        "created_at": now,
+        "expires_at": now + timedelta(days=90),
+        "password_mark": "mark",
+    }
+    sometimes = {
+        "generation": 3,
+        "amr": ["pwd", "otp"],
+        "claims": {"tenant": "%s 'ä\""},
+        "device": "Ada's %s",
+        "ip": "2001:db8::1",
+        "user_agent": "Ω %(x)s",
+        "revoked_at": now,
+        "revoked_reason": sessions.LOGOUT,
+    }
+    for values in (always, always | sometimes):
+        saved, inserted = (LoginSession(id=uuid4(), **values) for _ in range(2))
+        saved.save()
+        with django_assert_num_queries(1):
+            current().session_rows.insert(inserted, "default")
+        assert (inserted._state.adding, inserted._state.db) == (False, "default")
+        one, other = (
+            LoginSession.objects.filter(pk=each.pk).values().get() for each in (saved, inserted)
+        )
+        assert one | {"id": None} == other | {"id": None}
+    assert current().session_rows.get(inserted.pk, "default") == inserted
+
+
+def test_a_session_that_cannot_be_written_undoes_what_is_around_it(first: str) -> None:
+    again = row()
+    with transaction.atomic():
+        with pytest.raises(IntegrityError):
+            current().session_rows.insert(again, "default")
+        # As after a save() that fails: on PostgreSQL nothing more could be asked.
+        with pytest.raises(TransactionManagementError):
+            LoginSession.objects.exists()
+    assert row() == again
+
+
 def test_session_and_user_are_read_whole(
     first: str, user: Any, django_assert_num_queries: Any
 ) -> None:
@@ -300,7 +346,7 @@ def test_session_and_user_are_read_whole(
     user.save()
     expected = LoginSession.objects.select_related("user").get()
     with django_assert_num_queries(1):
-        read = current().sessions_with_users.get(expected.pk, "default")
+        read = current().session_rows.get(expected.pk, "default")
         assert read is not None
         for one, other in ((read, expected), (read.user, expected.user)):
             assert one._state.db == "default"

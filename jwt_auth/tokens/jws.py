@@ -29,6 +29,8 @@ MAX_LENGTH = 8192
 # RFC 7515 section 7.1: three segments of base64url without padding, none of them empty.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def sign(members: Mapping[str, Any], key: Key, typ: str) -> str:
     """Return the claim set *members* as a compact JWS of type *typ*.
@@ -196,7 +198,7 @@ def key_to_jwk(algorithm: str, public_key: Any) -> dict[str, Any]:
 
 
 def _to_json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _encode(raw: bytes) -> str:

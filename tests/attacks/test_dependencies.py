@@ -210,10 +210,11 @@ def test_a_gate_finds_what_it_is_there_for(gate: Gate, source: str) -> None:
     assert list(gate(ast.parse(source)))
 
 
-# One statement the ORM writes once (`compiler.as_sql()`), and it is run as it was written: no
-# text of ours is in it, and what a client sends is its parameter. See docs/decisions/0014.
+# Two statements the ORM writes once (`compiler.as_sql()`), and they are run as they were written:
+# no text of ours is in them, and what a client sends is a parameter. See docs/decisions/0014.
 OF_THE_ORM = {
     "models.py: connection.cursor()",
+    "models.py: cursor.execute(sql, values)",
     "models.py: cursor.execute(sql, [*fixed, pk.get_db_prep_value(session_id, connection)])",
 }
 
@@ -238,7 +239,7 @@ def test_the_source_has_none_of_it(gate: Gate) -> None:
     assert found == (OF_THE_ORM if gate is written_sql else set())
 
 
-def test_the_statement_that_is_run_is_the_orms_own() -> None:
+def test_the_statements_that_are_run_are_the_orms_own() -> None:
     tree = ast.parse((PACKAGE / "models.py").read_text("utf-8"))
     # Wherever something of that name comes from.
     sources = {
@@ -249,8 +250,10 @@ def test_the_statement_that_is_run_is_the_orms_own() -> None:
         if "sql" in {name.id for name in ast.walk(target) if isinstance(name, ast.Name)}
     }
     assert sources == {
+        "query.get_compiler(alias).as_sql()",
+        "self._inserts.get(alias) or self._written_insert(session, alias)",
         "compiler.as_sql()",
-        "self._statements.get(alias) or self._written(alias)",
+        "self._selects.get(alias) or self._written_select(alias)",
     }
 
 
