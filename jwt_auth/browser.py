@@ -132,13 +132,7 @@ class BrowserLoginView(_BrowserEndpoint, LoginView):
     def answer(self, pair: sessions.TokenPair, data: Mapping[str, Any]) -> Response:
         """Put the tokens into cookies; the CSRF token is a new one."""
         rotate_token(self.request._request)
-        try:
-            return self.handed_out(pair, data)
-        except BaseException:
-            if pair.session_id is not None:
-                # Nobody holds it.
-                sessions.end(pair.session_id, sessions.LOGOUT, self.request._request)
-            raise
+        return self.handed_out(pair, data)
 
 
 class BrowserRefreshView(_BrowserEndpoint, SessionEndpoint):

@@ -15,6 +15,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.db import connections, transaction
 from django.http import Http404, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
+from django.views.decorators.debug import sensitive_variables
 from rest_framework.exceptions import (
     APIException,
     NotAuthenticated,
@@ -58,6 +59,16 @@ class _StrictJSONParser(JSONParser):
             raise ParseError("The body is not valid JSON.") from None
 
 
+class _JSONRenderer(JSONRenderer):
+    """Shows its data in no error report: there are tokens in it."""
+
+    @sensitive_variables()
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
+    ) -> Any:
+        return super().render(data, accepted_media_type, renderer_context)
+
+
 class _AlwaysJSON(BaseContentNegotiation):
     """Answers in JSON whatever ``Accept`` says: there is nothing else to choose."""
 
@@ -78,7 +89,7 @@ class Endpoint(APIView):
     permission_classes: Any = (AllowAny,)
     throttle_classes: Any = ()
     parser_classes: Any = (_StrictJSONParser,)
-    renderer_classes: Any = (JSONRenderer,)
+    renderer_classes: Any = (_JSONRenderer,)
     content_negotiation_class = _AlwaysJSON
     versioning_class = None
     cache_control: ClassVar[str] = "no-store"

@@ -140,7 +140,9 @@ class LoginSession(models.Model):
         return str(self.pk)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Insert the row. Afterwards only conditional UPDATEs change it.
+        """Insert the row, as fixtures and tests do. A login does it by `SessionRows`.
+
+        Afterwards only conditional UPDATEs change it.
 
         Raises:
             TypeError: the row exists. Saving it could undo a logout that another
@@ -191,12 +193,12 @@ class SessionRows:
         Django's signals of a ``save()`` are not sent: there is `signals.session_started`.
         """
         connection = connections[alias]
-        values = [
-            field.get_db_prep_save(getattr(session, field.attname), connection)
-            for field in self._fields
-        ]
-        sql = self._inserts.get(alias) or self._written_insert(session, alias)
         with transaction.mark_for_rollback_on_error(alias), connection.cursor() as cursor:
+            sql = self._inserts.get(alias) or self._written_insert(session, alias)
+            values = [
+                field.get_db_prep_save(getattr(session, field.attname), connection)
+                for field in self._fields
+            ]
             cursor.execute(sql, values)
         session._state.adding, session._state.db = False, alias
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth import authenticate, get_user_model
 from django.contrib.auth.signals import user_login_failed
+from django.db import DatabaseError, InterfaceError
 from django.views.decorators.debug import sensitive_variables
 from rest_framework import serializers
 
@@ -51,7 +52,12 @@ class LoginSerializer(serializers.Serializer[Any]):
         name = get_user_model().USERNAME_FIELD
         request = self.context["request"]
         credentials = {name: attrs[name], "password": attrs["password"]}
-        user = authenticate(request=request, **credentials)
+        try:
+            user = authenticate(request=request, **credentials)
+        except (DatabaseError, InterfaceError) as error:
+            # It is logged. Of the frames below, Django's own decorator hides less than ours:
+            # the password is in them. What the driver said is the cause.
+            raise error.with_traceback(None) from error.__cause__
         if user is not None and not is_active(user):
             # Some backends let inactive users in; the failure is then ours to tell.
             user_login_failed.send(

@@ -85,7 +85,13 @@ class LoginView(Endpoint):
             device=serializer.validated_data.get("device", ""),
             amr=("pwd",),
         )
-        return self.answer(pair, self.response_data(pair, user))
+        try:
+            return self.answer(pair, self.response_data(pair, user))
+        except BaseException:
+            if pair.session_id is not None:
+                # Nobody holds it.
+                sessions.end(pair.session_id, sessions.LOGOUT, django_request)
+            raise
 
     def answer(self, pair: sessions.TokenPair, data: Mapping[str, Any]) -> Response:
         """Return the response with the body *data*."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
+from django.db.backends.utils import CursorWrapper
 from django.http import HttpRequest
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
@@ -18,8 +20,9 @@ from jwt_auth import sessions, signals, verify
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
 from jwt_auth.tokens.jws import Unverified
+from jwt_auth.views import LoginView
 from tests.conftest import PASSWORD, JSONClient, private_pem
-from tests.silence import SECRETS, Listener
+from tests.silence import OF_A_TEST, SECRETS, Listener
 
 KEY = private_pem("P-256")
 
@@ -127,10 +130,63 @@ def test_error_reports(
     except RuntimeError:
         reporter = ExceptionReporter(HttpRequest(), *sys.exc_info())
         for frame in reporter.get_traceback_frames():
-            if "/jwt_auth/" not in frame["filename"] or "/tests/" in frame["filename"]:
+            if "/tests/" in frame["filename"] or OF_A_TEST.search(frame["filename"]):
                 continue
             shown = " ".join(f"{name}={value}" for name, value in frame["vars"])
             assert secrets_in(shown) == [], f"{frame['filename']}:{frame['function']}"
+
+
+class _Unreadable(LoginView):
+    def response_data(self, pair: sessions.TokenPair, user: Any) -> Any:
+        return {**pair.body(), "no JSON": object()}
+
+
+class _Failing(LoginView):
+    def response_data(self, pair: sessions.TokenPair, user: Any) -> Any:
+        raise RuntimeError("a bug")
+
+
+def _signing_in(view: type[LoginView]) -> Callable[[], Any]:
+    body = {"username": "ada", "password": PASSWORD}
+    request = RequestFactory().post("/", body, content_type="application/json")
+    return lambda: view.as_view()(request).render()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("view", [_Unreadable, _Failing])
+def test_an_answer_that_fails_is_reported_without_its_tokens(
+    user: User, view: type[LoginView]
+) -> None:
+    with pytest.raises((TypeError, RuntimeError)) as caught:
+        _signing_in(view)()
+    reported = ExceptionReporter(HttpRequest(), caught.type, caught.value, caught.tb)
+    frames = [one for one in reported.get_traceback_frames() if "/tests/" not in one["filename"]]
+    assert len(frames) > 3
+    assert secrets_in(str([frame["vars"] for frame in frames])) == []
+
+
+@pytest.mark.django_db
+def test_a_session_whose_answer_fails_has_ended(user: User) -> None:
+    with pytest.raises(RuntimeError):
+        _signing_in(_Failing)()
+    assert LoginSession.objects.get().revoked_reason == sessions.LOGOUT
+
+
+@pytest.mark.django_db
+def test_a_broken_database_is_logged_without_the_password(
+    user: User, client: JSONClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Any, sql: str, params: Any = None) -> Any:
+        raise OperationalError("gone")
+
+    heard = Listener()
+    logging.getLogger("jwt_auth").addHandler(heard)
+    with monkeypatch.context() as patched:
+        patched.setattr(CursorWrapper, "execute", fail)
+        assert client.login().status_code == 503
+    logging.getLogger("jwt_auth").removeHandler(heard)
+    assert heard.number == 1
+    assert heard.found == []
 
 
 @pytest.mark.django_db
