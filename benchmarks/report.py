@@ -78,7 +78,7 @@ DATABASES = ["SQLite", "PostgreSQL"]
 
 def _warm(contender: str, bound: str) -> Requirement:
     return Requirement(
-        "time of `authenticate()`, a token that was seen before",
+        "time of `authenticate()`, called by hand, a token that was seen before",
         contender,
         (WARM, "HS256", OURS),
         (WARM, "HS256", contender),
@@ -139,7 +139,7 @@ REQUIREMENTS = [
         "statements to the database, by the same", "", (WARM, "statements", OURS), None, "0"
     ),
     Requirement(
-        "time added to a DRF request",
+        "time added to a DRF request, with DRF's own renderers",
         STATELESS,
         (REQUEST, "DRF's own renderers", OURS),
         (REQUEST, "DRF's own renderers", STATELESS),
@@ -150,7 +150,7 @@ REQUIREMENTS = [
     *map(_refresh, DATABASES),
     *map(_login, DATABASES),
     Requirement(
-        "requests per second, gunicorn, PostgreSQL",
+        "requests per second, gunicorn, PostgreSQL, with DRF's own renderers",
         "a view that asks nobody (`AllowAny`)",
         (SERVER, "a DRF view", OURS),
         (SERVER, BESIDE, OURS),
@@ -159,7 +159,7 @@ REQUIREMENTS = [
         is_headline=True,
     ),
     Requirement(
-        "requests per second, gunicorn, PostgreSQL",
+        "requests per second, gunicorn, PostgreSQL, with DRF's own renderers",
         SIMPLEJWT,
         (SERVER, "a DRF view", OURS),
         (SERVER, "a DRF view", SIMPLEJWT),

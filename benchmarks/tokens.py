@@ -1,9 +1,10 @@
 """``authenticate()`` alone: of a token that was seen before, and of one that was not.
 
-Each call has a request of its own, made before the clock starts. "Cold" is the first time that
-a process sees a token. `jwt.decode` gets a key that is ready, and the same demands: algorithm,
-audience, issuer, and the claims that have to be there. For encrypted tokens it is called with
-what `joserfc` has decrypted. Nobody else here takes those.
+Each call has a request of its own, made before the clock starts; the class is called by hand, and
+once as by DRF, for a view. "Cold" is the first time that a process sees a token. `jwt.decode` gets
+a key that is ready, and the same demands: algorithm, audience, issuer, and the claims that have to
+be there. For encrypted tokens it is called with what `joserfc` has decrypted. Nobody else here
+takes those.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ DEMANDED = ["iss", "aud", "sub", "iat", "exp", "jti", "sid"]
 SECRET = "benchmarks-only-fedcba9876543210-zyxwvutsrqponmlkjihgfedcba-54321"
 CONTENT_KEY = "benchmarks-only-a-key-that-encrypts-0123456789-abcdefghijklmnop"
 ALGORITHMS = ["HS256", "RS256", "ES256", "EdDSA", "JWE"]
+IN_A_VIEW = "HS256, in a DRF view"
 # So many requests are made at a time: as in a server, they are still in the processor's cache.
 BATCH = 40
 
@@ -184,7 +186,7 @@ def parts(raw: str) -> tuple[bytes, bytes]:
 
 
 def drf_request(token: str) -> Any:
-    """Return what DRF hands to an authentication class."""
+    """Return a request of DRF's, as whoever calls an authentication class by hand makes it."""
     from django.http import HttpRequest
     from rest_framework.request import Request
 
@@ -192,6 +194,16 @@ def drf_request(token: str) -> Any:
     request.method = "GET"
     request.META["HTTP_AUTHORIZATION"] = f"Bearer {token}"
     return Request(request)
+
+
+def request_in_a_view(token: str) -> Any:
+    """Return a request as DRF hands it to an authentication class, with the view it is for."""
+    from rest_framework.views import APIView
+
+    request, view = drf_request(token), APIView()
+    view.headers = view.default_response_headers
+    request.parser_context["view"] = view
+    return request
 
 
 def calls(
@@ -255,22 +267,28 @@ def authenticate(algorithm: str, quick: bool) -> None:
         signed = [parts(one.signed(raw)) for raw in ours]
         work = JWTAuthentication().authenticate
         runs = {
-            (COLD, OURS): calls(work, ours, drf_request, ready, one),
-            (WARM, OURS): calls(
-                work, ours[:100], drf_request, lambda: [work(drf_request(o)) for o in ours], one
-            ),
-            (COLD, DECODE): calls(one.decode(), ours, str),
-            (COLD, SIGNATURE): calls(one.check_signature(), signed, tuple),
+            (COLD, algorithm, OURS): calls(work, ours, drf_request, ready, one),
+            (COLD, algorithm, DECODE): calls(one.decode(), ours, str),
+            (COLD, algorithm, SIGNATURE): calls(one.check_signature(), signed, tuple),
         }
-        if not one.encrypts:
-            for name, kind in ((STATELESS, SimpleJWTStateless), (SIMPLEJWT, SimpleJWT)):
-                runs[WARM, name] = calls(kind().authenticate, theirs, drf_request, project_of=one)
+        cases = {algorithm: drf_request}
+        if algorithm == "HS256":
+            cases[IN_A_VIEW] = request_in_a_view
+        for case, make in cases.items():
+            runs[WARM, case, OURS] = calls(
+                work, ours[:100], make, lambda: [work(drf_request(o)) for o in ours], one
+            )
+            if not one.encrypts:
+                for name, kind in ((STATELESS, SimpleJWTStateless), (SIMPLEJWT, SimpleJWT)):
+                    runs[WARM, case, name] = calls(
+                        kind().authenticate, theirs, make, project_of=one
+                    )
         found = side_by_side(runs, number=number, rounds=rounds)
-    for (table, contender), seconds in found.items():
-        Figure(table, algorithm, contender, seconds * 1e6, "µs").tell()
+    for (table, case, contender), seconds in found.items():
+        Figure(table, case, contender, seconds * 1e6, "µs").tell()
     # They remember nothing: there is no other way for them to see a token.
     for table, contender in ((COLD, STATELESS), (COLD, SIMPLEJWT), (WARM, DECODE)):
-        twin = found.get((WARM if table == COLD else COLD, contender))
+        twin = found.get((WARM if table == COLD else COLD, algorithm, contender))
         if twin is not None:
             Figure(table, algorithm, contender, twin * 1e6, "µs").tell()
 
