@@ -29,7 +29,7 @@ SECONDS_TO_START = 20
 
 LINES = """
 Try it in a browser, at {base}/ (alice: "{alice}", eve: "{eve}"),
-or paste these three steps, which need curl and python3:
+or paste these steps, which need curl and python3:
 
 1. Sign in as alice, and keep what comes back:
 
