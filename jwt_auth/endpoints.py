@@ -62,11 +62,7 @@ class _StrictJSONParser(JSONParser):
 class _JSONRenderer(JSONRenderer):
     """Shows its data in no error report: there are tokens in it."""
 
-    @sensitive_variables()
-    def render(
-        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
-    ) -> Any:
-        return super().render(data, accepted_media_type, renderer_context)
+    render = sensitive_variables()(JSONRenderer.render)
 
 
 class _AlwaysJSON(BaseContentNegotiation):

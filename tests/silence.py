@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 
 from django.views.debug import ExceptionReporter
 
@@ -18,8 +19,9 @@ SECRETS = re.compile(
 )
 
 
-# What a test keeps in its own variables is no secret's leak.
-OF_A_TEST = re.compile(r"/tests/(?!test_silence)|/(django|rest_framework)/test")
+TESTS = Path(__file__).parent
+# What a test and its client keep in their own variables is no secret's leak.
+OF_A_TEST = re.compile(rf"{re.escape(str(TESTS))}/|.*/(django|rest_framework)/test[/.]")
 
 
 class Listener(logging.Handler):
@@ -53,7 +55,7 @@ def _frames(record: logging.LogRecord) -> list[str]:
         for frame in reporter.get_traceback_frames():
             # A cause whose traceback is unknown has no file.
             place = frame.get("filename", "")
-            if not OF_A_TEST.search(place):
+            if place == str(TESTS / "test_silence.py") or not OF_A_TEST.match(place):
                 shown += [str(value) for _, value in frame["vars"]]
     except Exception as error:  # noqa: BLE001
         # A variable that cannot be shown, as a queryset of a database that is down.
