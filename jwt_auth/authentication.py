@@ -12,7 +12,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.request import Request
 
-from jwt_auth.authenticator import OnRefusal, Verdict
+from jwt_auth.authenticator import Stage, Verdict
 from jwt_auth.errors import BARE_CHALLENGE, Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
@@ -84,7 +84,8 @@ class JWTAuthentication(BaseAuthentication):
         runtime = current()
         authenticator = runtime.authenticator
         try:
-            django_request, view = request._request, request.parser_context.get("view")
+            django_request = request._request
+            view: Any = request.parser_context.get("view")
         except AttributeError:
             # Called by hand, with a request of Django's.
             django_request, view = request, None
@@ -92,18 +93,20 @@ class JWTAuthentication(BaseAuthentication):
         verdict = authenticator.judge(
             django_request, self.LOAD_USER or runtime.settings.load_user, self.BY_COOKIE
         )
-        if view is not None:
-            # DRF adds this to what the answer says itself, and to that of an exception.
-            _add_header(view, "Vary", authenticator.headers if self.BY_COOKIE else "Authorization")
+        headers: Any = getattr(view, "headers", None)
+        if headers is not None:
+            # DRF adds them to whatever the view answers. To a copy: the class of the view may
+            # have one for all its requests.
+            headers = view.headers = headers.copy()
+            names = authenticator.headers if self.BY_COOKIE else "Authorization"
+            present = headers.get("Vary")
+            headers["Vary"] = names if present is None else f"{present}, {names}"
         if verdict is None:
             return None
         if verdict.refusal is not None:
             _forget_dead_cookie(request, verdict)
             raise translated(verdict.refusal, request)
-        # Called by hand there is no view; or its renderer is the first to ask who calls.
-        if hasattr(view, "handle_exception") and not (
-            hasattr(view, "response") and _has_answered(view)
-        ):
+        if view is not None:
             _Handling.begin(request, view, verdict)
         return verdict.user, verdict.claims
 
@@ -126,49 +129,54 @@ class _Handling:
     request: Request
     view: Any
     verdict: Verdict
-    before: OnRefusal
+    before: Stage
 
     @classmethod
     def begin(cls, request: Request, view: Any, verdict: Verdict) -> None:
         """Be there until the handler of *view* has come to an end."""
-        before: Any = verdict.on_late_refusal
-        while type(before) is cls and _has_answered(before.view):
-            # Of another view, that was called before this one and has ended.
-            before = before.before
-        if type(before) is cls and before.view is view:
-            # Two classes of one view have asked.
+        kind: Any = type(view)
+        answers_itself = _answers_itself(kind)
+        if answers_itself is None:
             return
+        before: Any = verdict.stage
+        while type(before) is cls:
+            if _has_answered(before.view):
+                # Of another view, that was called before this one and has ended.
+                before = before.before
+            elif before.view is view:
+                # Two classes of one view have asked.
+                return
+            else:
+                break
         handling = cls()
         handling.request, handling.view = request, view
         handling.verdict, handling.before = verdict, before
-        verdict.on_late_refusal = handling
-        view.handle_exception = handling.handle_exception
-        kind: Any = type(view)
-        if verdict.from_cookie or not _answers_as_drf_does(kind):
+        verdict.stage = view.handle_exception = handling
+        if answers_itself or verdict.from_cookie:
             # A project's own may look at the user.
             view.finalize_response = handling.finalize_response
 
-    def __call__(self, error: Rejected | Unavailable) -> AnonymousUser:
-        """Answer a late refusal."""
+    def answer_late(self, refusal: Rejected | Unavailable) -> AnonymousUser:
+        """See Stage."""
         # The handler may catch what is raised, and so may that of a view which called this one.
         handling: Any = self
         while type(handling) is _Handling:
             handling.view.finalize_response = handling.finalize_response
             handling = handling.before
         if _has_answered(self.view):
-            return self.before(error)
+            return self.before.answer_late(refusal)
         _forget_dead_cookie(self.request, self.verdict)
-        raise translated(error, self.request) from None
+        raise translated(refusal, self.request) from None
 
-    def handle_exception(self, *args: Any, **kwargs: Any) -> Any:
-        """Stand in for that of the view."""
-        self.verdict.on_late_refusal = self.before
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Stand in for ``handle_exception()`` of the view."""
+        self.verdict.stage = self.before
         return type(self.view).handle_exception(self.view, *args, **kwargs)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Stand in for that of the view."""
         view, verdict = self.view, self.verdict
-        verdict.on_late_refusal = self.before
+        verdict.stage = self.before
         if verdict.refusal is not None and not getattr(response, "exception", False):
             # Of a view that was called by this one, or while this one had an answer already.
             _forget_dead_cookie(request, verdict)
@@ -180,18 +188,22 @@ class _Handling:
 
 
 @functools.lru_cache(1024)
-def _answers_as_drf_does(view: type) -> bool:
-    """Tell whether nothing of the project runs when a *view* makes a response of an answer."""
+def _answers_itself(view: type) -> bool | None:
+    """Tell whether something of the project runs when a *view* makes a response of an answer.
+
+    `None`: it is no view of DRF's.
+    """
     # Not at the top: that module may be the one that imports this.
     from rest_framework.views import APIView
 
+    if not hasattr(view, "handle_exception"):
+        return None
     steps = ("finalize_response", "get_renderer_context", "perform_content_negotiation")
-    return all(getattr(view, name, None) is getattr(APIView, name) for name in steps)
+    return any(getattr(view, name, None) is not getattr(APIView, name) for name in steps)
 
 
 def _has_answered(view: Any) -> bool:
     # What `dispatch()` leaves on a view at its end; a class may have something of that name.
-    # Not asked without need: after vars(), Python looks up each attribute of a view more slowly.
     return isinstance(vars(view).get("response"), HttpResponseBase)
 
 
@@ -225,8 +237,5 @@ def _add_header(view: Any, name: str, value: str) -> None:
     """Add a header to whatever *view* is going to answer."""
     headers: Any = getattr(view, "headers", None)
     if headers is not None:
-        if headers is getattr(type(view), "default_response_headers", None):
-            # The class has one for all its requests.
-            headers = view.headers = view.headers.copy()
-        present = headers.get(name)
-        headers[name] = value if present is None or name != "Vary" else f"{present}, {value}"
+        # See JWTAuthentication.authenticate() about the copy.
+        view.headers = {**headers, name: value}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser
@@ -32,16 +32,26 @@ from jwt_auth.transports import (
 )
 from jwt_auth.users import Accounts, LazyUser, Strangers, TokenUser, fill, is_loaded
 
-# What a skin does when a lazy user is refused: raise what its framework answers, or
-# return the user to stand in where no answer can be given.
-OnRefusal = Callable[[Rejected | Unavailable], AnonymousUser]
-
 _KEPT = "_jwt_auth_verdict"
 
 
-def stand_in(refusal: Rejected | Unavailable) -> AnonymousUser:
-    """Return nobody: the user of a refused token before and after the view."""
-    return AnonymousUser()
+class Stage(Protocol):
+    """Where a request is when a lazy user is refused."""
+
+    def answer_late(self, refusal: Rejected | Unavailable) -> AnonymousUser:
+        """Raise what the framework answers; where nobody would, return who stands in."""
+
+
+class OffStage:
+    """Before and after the view: the user of a refused token is nobody."""
+
+    def answer_late(self, refusal: Rejected | Unavailable) -> AnonymousUser:
+        """See Stage."""
+        return AnonymousUser()
+
+
+OFF_STAGE = OffStage()
+_new = object.__new__
 
 
 class Verdict:
@@ -51,25 +61,44 @@ class Verdict:
     `from_cookie` tells how the token came. With `is_foreign` it is another issuer's: no
     row and no session here is its.
     A lazy user may be refused when the row is read at last: the verdict then turns
-    into a refusal, of which `on_late_refusal` is told. The skin that is on
-    stage sets it, for as long as its framework can answer.
+    into a refusal, which its `stage` answers. A skin sets that for as long as its framework
+    can answer.
     """
 
-    # Defaults, on the class: there is a verdict in every request, and seldom is one set.
+    # There is one in every request, which DRF keeps until Python collects its garbage. What is
+    # always set has a slot, since an object without slots takes three times the memory, and
+    # memory that was not used lately is what takes the time. The rest has a default.
+    __slots__ = (
+        "__dict__",
+        "_lazy",
+        "accounts",
+        "authorization",
+        "claims",
+        "known_of_user",
+        "stage",
+        "user",
+    )
     from_cookie = False
     csrf_held = False
     is_foreign = False
-    claims: VerifiedClaims | None = None
-    user: Any = None
     refusal: Rejected | Unavailable | None = None
-    on_late_refusal: OnRefusal = staticmethod(stand_in)
-    # What the lazy user knows of itself without its row.
-    known_of_user: Mapping[str, Any] = {}
-    _lazy: LazyUser | None = None
 
-    # Set by whoever makes one: a method for it would be called in every request.
-    credentials: tuple[str, str]
     accounts: Accounts
+    claims: VerifiedClaims | None
+    user: Any
+    stage: Stage
+    # What the lazy user knows of itself without its row.
+    known_of_user: Mapping[str, Any]
+    _lazy: LazyUser | None
+    # What the request showed: its header, and its cookies if the token came in one.
+    authorization: str
+    cookies: str | None = None
+
+    def __init__(self, request: Any, accounts: Accounts) -> None:
+        self.authorization = request.META.get("HTTP_AUTHORIZATION", "")
+        self.accounts = accounts
+        self.claims = self.user = self._lazy = None
+        self.stage = OFF_STAGE
 
     def __repr__(self) -> str:
         return f"<Verdict: {'verified' if self.refusal is None else self.refusal.code}>"
@@ -79,17 +108,23 @@ class Verdict:
         """Whether the token came in a cookie that is good for nothing any more."""
         return self.from_cookie and self.refusal is not None and self.refusal.status == 401
 
+    def is_about(self, request: Any) -> bool:
+        """Tell whether *request* still shows what this was said of."""
+        return self.authorization == authorization(request) and (
+            not self.from_cookie or self.cookies == request.META.get("HTTP_COOKIE")
+        )
+
     async def auser(self) -> Any:
         """Return the user with the row loaded. It is ``request.auser()`` of Django.
 
         Raises:
-            whatever `on_late_refusal` does.
+            whatever `stage` does.
         """
         try:
             await self.aload()
         except (Rejected, Unavailable) as error:
             self.refuse(error)
-            return self.on_late_refusal(error)
+            return self.stage.answer_late(error)
         return self.user
 
     def load(self) -> None:
@@ -145,19 +180,14 @@ class Verdict:
             return self.accounts.load(self.claims)
         except (Rejected, Unavailable) as error:
             self.refuse(error)
-            return self.on_late_refusal(error)
+            return self.stage.answer_late(error)
 
 
 def kept(request: Any) -> Verdict | None:
     """Return the verdict that *request* keeps since a skin asked for it."""
     verdict: Verdict | None = getattr(request, _KEPT, None)
     # Who changes the headers of a request asks about another token.
-    return verdict if verdict is not None and verdict.credentials == _shown(request) else None
-
-
-def _shown(request: Any) -> tuple[str, str]:
-    """Return all that *request* may show: it decides which verdict is about it."""
-    return authorization(request), request.META.get("HTTP_COOKIE", "")
+    return verdict if verdict is not None and verdict.is_about(request) else None
 
 
 class TrustedIssuer(NamedTuple):
@@ -178,7 +208,8 @@ class Authenticator:
     any other by our own, unless none is ours (`accepts_own`). `revocations` is `None`
     where nothing can be revoked before ``exp``: without sessions, or with the list
     switched off. `memory` spares what was verified once the half of it that does not change
-    with time. `clock` tells POSIX seconds.
+    with time. `headers` are those that a credential may come in, as ``Vary`` takes them. `clock`
+    tells POSIX seconds.
     """
 
     tokens: AccessTokens
@@ -187,13 +218,9 @@ class Authenticator:
     issuers: Mapping[str, TrustedIssuer]
     accepts_own: bool
     access_cookie: str | None
+    headers: str
     memory: TokenMemory[TrustedIssuer]
     clock: Callable[[], float]
-
-    @property
-    def headers(self) -> str:
-        """The names of the headers that a credential may come in, as ``Vary`` takes them."""
-        return "Authorization" if self.access_cookie is None else "Authorization, Cookie"
 
     def judge(self, request: Any, load_user: str, by_cookie: bool = True) -> Verdict | None:
         """Return the verdict on the access token of *request*, or `None` without one.
@@ -210,8 +237,7 @@ class Authenticator:
                 return verdict
         verdict = kept(request)
         if verdict is None or (verdict.from_cookie and not by_cookie):
-            verdict = Verdict()
-            verdict.credentials, verdict.accounts = _shown(request), self.accounts
+            verdict = Verdict(request, self.accounts)
         if verdict.refusal is None:
             try:
                 claims, issuer = verdict.claims, None
@@ -241,8 +267,7 @@ class Authenticator:
                 return verdict
         verdict = kept(request)
         if verdict is None or (verdict.from_cookie and not by_cookie):
-            verdict = Verdict()
-            verdict.credentials, verdict.accounts = _shown(request), self.accounts
+            verdict = Verdict(request, self.accounts)
         if verdict.refusal is None:
             try:
                 claims, issuer = verdict.claims, None
@@ -271,15 +296,11 @@ class Authenticator:
         For most requests this is all there is, so it is written for speed. Whatever is not
         plainly good, or takes a wait, goes the long way, which says why it is refused.
         """
-        verdict = Verdict()
         # No variable holds the header: what fails in here is reported with its variables.
-        verdict.credentials = (
-            request.META.get("HTTP_AUTHORIZATION", ""),
-            request.META.get("HTTP_COOKIE", ""),
-        )
-        genuine = self.memory.get(verdict.credentials[0])
+        genuine = self.memory.get(request.META.get("HTTP_AUTHORIZATION", ""))
         if genuine is None or genuine.issuer is not None or load_user == "eager":
             return None
+        genuine.used = True
         now = self.clock()
         if not genuine.begins <= now < genuine.ends:
             return None
@@ -287,9 +308,12 @@ class Authenticator:
         claims: Any = genuine.claims
         if self.revocations is not None and not self.revocations.vouch(claims, now):
             return None
-        verdict.accounts, verdict.claims = self.accounts, claims
+        # What its __init__() does, with one call less.
+        verdict = _new(Verdict)
+        verdict.authorization = request.META["HTTP_AUTHORIZATION"]
+        verdict.accounts, verdict.claims, verdict.stage = self.accounts, claims, OFF_STAGE
         if load_user == "never":
-            verdict.user = TokenUser(claims)
+            verdict.user, verdict._lazy = TokenUser(claims), None
         else:
             try:
                 verdict.user = verdict._lazy = self.accounts.lazy(claims, verdict)
@@ -319,6 +343,7 @@ class Authenticator:
         raw = bearer_token(request)
         if raw is None and by_cookie and self.access_cookie is not None:
             verdict.from_cookie = self.access_cookie in request.COOKIES
+            verdict.cookies = request.META.get("HTTP_COOKIE")
             raw = cookie_token(request, self.access_cookie)
         return raw
 
@@ -358,6 +383,7 @@ class Authenticator:
         if known is not None:
             issuer = known.issuer
             if issuer is None or issuer.tokens.key(known.header) is known.key:
+                known.used = True
                 return known
         foreign = self._foreign(raw)
         if foreign is None:
@@ -372,6 +398,7 @@ class Authenticator:
         if known is not None:
             issuer = known.issuer
             if issuer is None or await issuer.tokens.akey(known.header) is known.key:
+                known.used = True
                 return known
         foreign = self._foreign(raw)
         if foreign is None:

@@ -22,7 +22,7 @@ from jwt_auth.errors import (
     Rejected,
     Unavailable,
 )
-from jwt_auth.middleware import EXEMPT, LateRefusal, raise_late, refused, sign_in, varied
+from jwt_auth.middleware import EXEMPT, ON_STAGE, LateRefusal, refused, sign_in, varied
 from jwt_auth.runtime import current
 from jwt_auth.tokens.claims import VerifiedClaims
 from jwt_auth.tokens.policy import checked_names, has_recent_login, has_role, has_scopes
@@ -158,8 +158,8 @@ def _is_async(view: Any) -> bool:
 @contextmanager
 def _on_stage(verdict: Verdict) -> Iterator[None]:
     """Have late refusals raised in here, and leave by them: the verdict has them."""
-    before = verdict.on_late_refusal
-    verdict.on_late_refusal = raise_late
+    before = verdict.stage
+    verdict.stage = ON_STAGE
     try:
         yield
     except LateRefusal:
@@ -170,4 +170,4 @@ def _on_stage(verdict: Verdict) -> Iterator[None]:
         if others is not None:
             raise others from None
     finally:
-        verdict.on_late_refusal = before
+        verdict.stage = before

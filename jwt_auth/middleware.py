@@ -16,7 +16,7 @@ from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 from rest_framework.views import APIView
 
-from jwt_auth.authenticator import Verdict, kept, stand_in
+from jwt_auth.authenticator import OFF_STAGE, Verdict, kept
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.runtime import current
 from jwt_auth.transports import (
@@ -41,9 +41,15 @@ class LateRefusal(PermissionDenied):
     """
 
 
-def raise_late(refusal: Rejected | Unavailable) -> NoReturn:
-    """Leave the view: the skin around it answers *refusal*."""
-    raise LateRefusal from None
+class OnStage:
+    """In a Django view."""
+
+    def answer_late(self, refusal: Rejected | Unavailable) -> NoReturn:
+        """Leave the view: the skin around it answers *refusal*."""
+        raise LateRefusal from None
+
+
+ON_STAGE = OnStage()
 
 
 def refused(
@@ -140,7 +146,7 @@ class JWTAuthenticationMiddleware:
             return None
         if verdict.refusal is not None:
             return refused(request, verdict.refusal, verdict)
-        verdict.on_late_refusal = raise_late
+        verdict.stage = ON_STAGE
         return None
 
     def process_exception(
@@ -151,7 +157,7 @@ class JWTAuthenticationMiddleware:
         if verdict is None or view is None or _answers_for_itself(request, view):
             return None
         # Whoever answers an error, and looks at the user, has nobody to raise to.
-        verdict.on_late_refusal = stand_in
+        verdict.stage = OFF_STAGE
         return None if verdict.refusal is None else refused(request, verdict.refusal, verdict)
 
     def _leave(
@@ -159,7 +165,7 @@ class JWTAuthenticationMiddleware:
     ) -> HttpResponseBase:
         if verdict is None:
             return varied(response)
-        verdict.on_late_refusal = stand_in
+        verdict.stage = OFF_STAGE
         if verdict.refusal is None:
             return varied(response, verdict)
         view = _view(request)

@@ -159,8 +159,13 @@ class RevocationList:
         one = self._lists.get(
             router.db_for_write(LoginSession) if router.routers else DEFAULT_DB_ALIAS
         )
-        snapshot = None if one is None else one.fresh(now)
-        if snapshot is None or not snapshot.complete:
+        snapshot = None if one is None else one.vouching
+        if snapshot is None:
+            return False
+        # By both clocks, as _age() does. One that goes back is left to check().
+        if not snapshot.began <= time.monotonic() < snapshot.ends:
+            return False
+        if not snapshot.began_at <= now < snapshot.ends_at:
             return False
         # Mostly nobody was logged out lately, and a UUID takes its time to be looked up.
         return not snapshot.session_ids or claims.session_id not in snapshot.session_ids
@@ -183,7 +188,7 @@ class RevocationList:
         one = self._list()
         if transaction.get_connection(one.alias).in_atomic_block:
             # The transaction may be a test's, which is never committed: look again.
-            one.stale = True
+            one.look_again()
         transaction.on_commit(lambda: one.add(session_ids), using=one.alias)
 
     def _list(self) -> _DatabaseList:
@@ -210,7 +215,9 @@ class _Rules:
 class Snapshot:
     """The list as a read found it, plus what this process has ended since it began.
 
-    `complete` is False when the list is too long to be read.
+    `complete` is False when the list is too long to be read. By the monotonic clock the read
+    began at `began`, and the list has the age of the interval at `ends`; by the wall clock at
+    `began_at` and `ends_at`.
     """
 
     session_ids: set[UUID]
@@ -218,6 +225,8 @@ class Snapshot:
     number: int
     began: float
     began_at: float
+    ends: float
+    ends_at: float
 
 
 class _Reading:
@@ -243,10 +252,12 @@ class _DatabaseList:
 
     def __init__(self, alias: str, rules: _Rules) -> None:
         self.alias = alias
-        self.stale = False
+        self._stale = False
         self._rules = rules
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
+        # The same, if it says enough by itself for as long as it is fresh.
+        self.vouching: Snapshot | None = None
         self._late = False
         self._has_run = threading.Event()
         self._without_threads = False
@@ -257,16 +268,14 @@ class _DatabaseList:
     def fresh(self, now: float) -> Snapshot | None:
         """Return the list if it is younger than the interval *now* (POSIX seconds)."""
         snapshot = self._snapshot
-        if snapshot is None or self.stale:
+        if snapshot is None or self._stale or self._age(snapshot, now) >= self._rules.interval:
             return None
-        # The same as _age() of it, at less than half the price: every request asks.
-        interval = self._rules.interval
-        if (
-            abs(time.monotonic() - snapshot.began) < interval
-            and abs(now - snapshot.began_at) < interval
-        ):
-            return snapshot
-        return None
+        return snapshot
+
+    def look_again(self) -> None:
+        """Have the next request see to a new list."""
+        self._stale = True
+        self.vouching = None
 
     def usable(self) -> Snapshot:
         """Return the list, of whatever age up to the greatest.
@@ -275,7 +284,7 @@ class _DatabaseList:
             Unavailable: there is none.
         """
         snapshot = self._snapshot
-        if snapshot is None or self._age(snapshot) > self._rules.max_age:
+        if snapshot is None or self._age(snapshot, self._rules.clock()) > self._rules.max_age:
             raise Unavailable
         return snapshot
 
@@ -345,7 +354,11 @@ class _DatabaseList:
         """
         snapshot = self._snapshot
         oldest = min(self._rules.max_age, LATE_INTERVALS * self._rules.interval)
-        return self._late and snapshot is not None and self._age(snapshot) <= oldest
+        return (
+            self._late
+            and snapshot is not None
+            and self._age(snapshot, self._rules.clock()) <= oldest
+        )
 
     def add(self, session_ids: Collection[UUID]) -> None:
         """Note sessions whose end is committed."""
@@ -360,12 +373,12 @@ class _DatabaseList:
             if len(snapshot.session_ids) > LONGEST_LIST:
                 # As if it had been read too long: requests ask for their own session.
                 self._snapshot = dataclasses.replace(snapshot, session_ids=set(), complete=False)
+                self.vouching = None
 
-    def _age(self, snapshot: Snapshot) -> float:
+    def _age(self, snapshot: Snapshot, now: float) -> float:
         # The monotonic clock stands still while a machine sleeps, and the wall clock
         # jumps: whichever says "old" is believed.
-        by_wall = abs(self._rules.clock() - snapshot.began_at)
-        return max(abs(time.monotonic() - snapshot.began), by_wall)
+        return max(abs(time.monotonic() - snapshot.began), abs(now - snapshot.began_at))
 
     def _patience(self, reading: _Reading) -> float:
         waited = abs(time.monotonic() - reading.began)
@@ -375,7 +388,7 @@ class _DatabaseList:
         late = self._newest is not None and not self._newest.finished.done()
         self._newest = reading
         self._running.append(reading)
-        self.stale = False
+        self._stale = False
         if late:
             logger.warning("The list of ended sessions is late; the old one serves meanwhile.")
         if self._reader is None or late:
@@ -488,7 +501,7 @@ class _DatabaseList:
 
         It may see less than what others have committed, so it only adds.
         """
-        self.stale = False
+        self._stale = False
         reading = _Reading(time.monotonic(), self._rules.clock())
         if self._snapshot is not None:
             reading.ended_since |= self._snapshot.session_ids
@@ -501,9 +514,17 @@ class _DatabaseList:
             return
         complete = len(found) <= LONGEST_LIST
         session_ids = reading.ended_since | found if complete else reading.ended_since
+        interval = self._rules.interval
         self._snapshot = Snapshot(
-            session_ids, complete, reading.number, reading.began, reading.began_at
+            session_ids,
+            complete,
+            reading.number,
+            began=reading.began,
+            began_at=reading.began_at,
+            ends=reading.began + interval,
+            ends_at=reading.began_at + interval,
         )
+        self.vouching = self._snapshot if complete and not self._stale else None
 
     def _query(self) -> set[UUID]:
         now = datetime.fromtimestamp(self._rules.clock(), UTC)

@@ -100,6 +100,7 @@ def _build() -> Runtime:
         encryption=settings.encryption,
     )
     revocations = _revocations(settings)
+    access_cookie = None if settings.cookies is None else settings.cookies.access
     accounts = Accounts(
         user_id_field=settings.user_id_field,
         sessions_on=settings.sessions_on,
@@ -117,7 +118,8 @@ def _build() -> Runtime:
             accounts=accounts,
             revocations=revocations,
             accepts_own=settings.accepts_own,
-            access_cookie=None if settings.cookies is None else settings.cookies.access,
+            access_cookie=access_cookie,
+            headers="Authorization" if access_cookie is None else "Authorization, Cookie",
             issuers={
                 issuer: _trusted_issuer(one, settings)
                 for issuer, one in settings.trusted_issuers.items()

@@ -14,7 +14,7 @@ from jwt_auth import averify, sessions, verify
 from jwt_auth.errors import TokenNotValid, Unavailable
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
-from jwt_auth.users import LazyUser, TokenUser
+from jwt_auth.users import LazyUser, LoadedUser, TokenUser
 
 
 def bearer(raw: str) -> Any:
@@ -38,7 +38,7 @@ both_paths = pytest.mark.parametrize("door", [judge, ajudge], ids=["sync", "asyn
 
 @both_paths
 @pytest.mark.parametrize(
-    ("load_user", "kind"), [("lazy", LazyUser), ("eager", LazyUser), ("never", TokenUser)]
+    ("load_user", "kind"), [("lazy", LazyUser), ("eager", LoadedUser), ("never", TokenUser)]
 )
 def test_each_way_to_load_a_user(user: User, door: Any, load_user: str, kind: type) -> None:
     verdict = door(sessions.start(user).access_token, load_user)

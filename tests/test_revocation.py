@@ -185,7 +185,7 @@ def test_nobody_vouches_for_who_was_ended_or_by_half_a_list(
 def test_nobody_vouches_once_a_list_is_known_to_be_old(revocations: RevocationList) -> None:
     claims = claims_of(uuid4())
     revocations.check(claims)
-    revocations._list().stale = True
+    revocations._list().look_again()
     assert not revocations.vouch(claims, time.time())
 
 
@@ -466,8 +466,8 @@ def test_what_ends_while_a_list_is_read_is_not_lost(
 
 def test_an_overtaken_read_changes_nothing(revocations: RevocationList) -> None:
     one = revocations._list()
-    early = revocation._Reading(1.0, timezone.now())
-    late = revocation._Reading(2.0, timezone.now())
+    early = revocation._Reading(1.0, time.time())
+    late = revocation._Reading(2.0, time.time())
     session = uuid4()
     one._keep(late, {session})
     one._keep(early, set())

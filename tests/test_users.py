@@ -7,7 +7,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -39,9 +39,12 @@ class Late(Exception):
     """What the skin of these tests answers to a late refusal."""
 
 
-def refuse(error: Rejected | Unavailable) -> AnonymousUser:
-    """Translate a late refusal."""
-    raise Late(error.code)
+class OnStage:
+    """Where these tests look at the user."""
+
+    def answer_late(self, refusal: Rejected | Unavailable) -> NoReturn:
+        """Translate a late refusal."""
+        raise Late(refusal.code)
 
 
 def bearer(raw: str) -> Any:
@@ -69,7 +72,7 @@ def claims(verdict: Verdict) -> VerifiedClaims:
 
 @pytest.fixture
 def lazy(verdict: Verdict) -> Any:
-    verdict.on_late_refusal = refuse
+    verdict.stage = OnStage()
     return verdict.user
 
 
@@ -442,10 +445,10 @@ async def _awaited(answer: Any) -> Any:
 
 
 @pytest.mark.parametrize("subject", [" 1 ", "+1", "01", "1_0", "\u0661", "1.0", "x", "1" * 5000])
-def test_a_user_has_one_spelling(user: User, claims: VerifiedClaims, subject: str) -> None:
-    other = VerifiedClaims(Claims({**claims, "sub": subject}))
+def test_a_user_has_one_spelling(verdict: Verdict, subject: str) -> None:
+    other = VerifiedClaims(Claims({**(verdict.claims or {}), "sub": subject}))
     with pytest.raises(Rejected) as refused:
-        current().accounts.lazy(other, Verdict())
+        current().accounts.lazy(other, verdict)
     assert refused.value.code == "token_not_valid"
 
 
@@ -456,7 +459,7 @@ def test_another_field_can_be_the_subject(
     token = sessions.start(user).access_token
     claims = current().authenticator.verify(token)
     assert claims.subject == "ada"
-    lazy = current().accounts.lazy(claims, Verdict())
+    lazy = current().accounts.lazy(claims, judge(token))
     with django_assert_num_queries(0):
         assert lazy.username == "ada"
     assert client.whoami(token).json()["pk"] == str(user.pk)

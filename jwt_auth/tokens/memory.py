@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -29,7 +29,8 @@ class Genuine(Generic[Issuer]):
     Form, header, signature, and every rule about its claims but those on time. It is good from
     *begins* on and before *ends* (POSIX seconds), if its session lasts. *issuer* is `None` for
     a token of our own. Of another's, *key* is what has signed it, and *header* what the key is
-    found by: it holds for as long as that key is in force.
+    found by: it holds for as long as that key is in force. Whoever takes it out of the memory
+    marks it as *used*.
     """
 
     claims: SignedClaims
@@ -39,6 +40,7 @@ class Genuine(Generic[Issuer]):
     key: Key | None = None
     # By a function: before Python 3.12 a mapping proxy has no hash, and no dataclass takes it.
     header: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    used: bool = False
 
     def at(self, now: float) -> VerifiedClaims:
         """Return the claims if they hold *now* (POSIX seconds).
@@ -64,35 +66,31 @@ class TokenMemory(Generic[Issuer]):
     a text that holds the whole token, so that one that differs in a letter is another. One
     memory is for one key ring.
 
-    A hit takes no lock: each step is one operation of C on strings, and what another thread
-    does in between makes a token be verified once more, or forgotten a little early.
+    When it is full the oldest goes, unless it was used: then its turn comes once more ("second
+    chance"). So a hit moves nothing. It takes no lock and is one operation of C; what another
+    thread does meanwhile makes a token be verified again, or forgotten a little early.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._tokens: OrderedDict[str, Genuine[Issuer]] = OrderedDict()
         self._lock = threading.Lock()
+        # Returns what was kept for a text. Of C: a method of ours would take longer by itself.
+        self.get: Callable[[str], Genuine[Issuer] | None] = self._tokens.get
 
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def get(self, text: str) -> Genuine[Issuer] | None:
-        """Return what was kept for *text*, whose use counts as the last one."""
-        genuine = self._tokens.get(text)
-        if genuine is not None:
-            try:  # noqa: SIM105  (a context manager would take longer than the rest)
-                self._tokens.move_to_end(text)
-            except KeyError:
-                # Forgotten in this very moment. It is genuine all the same.
-                pass
-        return genuine
-
     def keep(self, text: str, genuine: Genuine[Issuer]) -> None:
-        """Keep *genuine* for *text*, and forget what was not used for longest."""
-        if len(text) > LONGEST:
+        """Keep *genuine* for *text*, in the place of another one if there is no room."""
+        if not self._size or len(text) > LONGEST:
             return
         with self._lock:
+            # Another thread may have verified it as well.
+            genuine.used = text in self._tokens
+            while not genuine.used and len(self._tokens) >= self._size:
+                oldest, one = self._tokens.popitem(last=False)
+                if one.used:
+                    one.used = False
+                    self._tokens[oldest] = one
             self._tokens[text] = genuine
-            self._tokens.move_to_end(text)
-            while len(self._tokens) > self._size:
-                self._tokens.popitem(last=False)

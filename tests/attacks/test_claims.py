@@ -272,7 +272,7 @@ def test_claims_grant_nothing_by_themselves(target: Target, client: JSONClient, 
     assert answer.json() == {"name": "ada"}
     request = RequestFactory().get("/", headers={"Authorization": f"Bearer {raw}"})
     found, _ = JWTAuthentication().authenticate(Request(request)) or (None, None)
-    assert (found.pk, found.username, type(found).__name__) == (user.pk, "ada", "LazyUser")
+    assert (found.pk, found.username, type(found).__name__) == (user.pk, "ada", "LoadedUser")
     assert (found.is_staff, found.is_superuser) == (False, False)
     assert not found.has_perm("auth.delete_user")
     answer = client.call("get", "/stateless/", token=raw)

@@ -157,7 +157,7 @@ NOT_REFUSING: dict[str, set[str]] = {
     },
 }
 # Functions that answer a refusal that they are handed.
-_ANSWERS = {"on_late_refusal"}
+_ANSWERS = {"answer_late"}
 # Functions that a statement calls for nothing but what they raise, or mark as refused.
 _ASKED = {
     "_cryptography",

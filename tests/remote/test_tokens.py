@@ -449,7 +449,7 @@ def test_own_and_foreign_tokens_side_by_side(two: Any, client: JSONClient, user:
         client.call("get", "/seen/", token=token).json()["class"]
         for token in (own, provider.token(), second, own)
     ]
-    assert classes == ["LazyUser", "TokenUser", "TokenUser", "LazyUser"]
+    assert classes == ["LoadedUser", "TokenUser", "TokenUser", "LoadedUser"]
 
 
 @pytest.mark.django_db

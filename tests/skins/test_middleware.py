@@ -32,7 +32,7 @@ from jwt_auth import sessions
 from jwt_auth.checks import check_middleware_order
 from jwt_auth.decorators import jwt_exempt, jwt_required
 from jwt_auth.middleware import JWTAuthenticationMiddleware
-from jwt_auth.users import LazyUser, TokenUser
+from jwt_auth.users import LazyUser, LoadedUser, TokenUser
 from tests.conftest import Clock, JSONClient
 from tests.skins.contract import AUTHENTICATION, LOGIN, OURS, SESSION
 
@@ -285,7 +285,7 @@ def test_a_failing_database_in_the_view_is_503(
 
 @pytest.mark.parametrize("view", ["everything", "aeverything"])
 @pytest.mark.parametrize(
-    ("load_user", "kind"), [("lazy", LazyUser), ("eager", LazyUser), ("never", TokenUser)]
+    ("load_user", "kind"), [("lazy", LazyUser), ("eager", LoadedUser), ("never", TokenUser)]
 )
 def test_what_a_request_has(
     user: User, client: JSONClient, project: Any, view: str, load_user: str, kind: type
