@@ -90,6 +90,26 @@ def test_another_header_is_another_token(user: User) -> None:
     assert current().authenticator.judge(request, "lazy") is None
 
 
+def test_another_cookie_is_another_token(user: User, settings: Any) -> None:
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": "__Host-token"}}
+    pairs = [sessions.start(user) for _ in range(2)]
+    request = RequestFactory().get("/", headers={"Cookie": f"__Host-token={pairs[0].access_token}"})
+
+    def session_id() -> Any:
+        return current().authenticator.judge(request, "lazy").claims.session_id
+
+    assert session_id() == pairs[0].session_id
+    request.META["HTTP_COOKIE"] = f"__Host-token={pairs[1].access_token}"
+    request.COOKIES = {"__Host-token": pairs[1].access_token}
+    assert session_id() == pairs[1].session_id
+    # The header wins, and then no cookie matters.
+    request.META["HTTP_AUTHORIZATION"] = f"Bearer {pairs[0].access_token}"
+    verdict = current().authenticator.judge(request, "lazy")
+    del request.META["HTTP_COOKIE"]
+    assert current().authenticator.judge(request, "lazy") is verdict
+    assert session_id() == pairs[0].session_id
+
+
 def test_revocation_can_be_switched_off(
     user: User, settings: Any, django_assert_num_queries: Any
 ) -> None:

@@ -189,6 +189,21 @@ def test_nobody_vouches_once_a_list_is_known_to_be_old(revocations: RevocationLi
     assert not revocations.vouch(claims, time.time())
 
 
+def test_nobody_vouches_by_a_read_that_was_under_way_then(
+    revocations: RevocationList, database: Database
+) -> None:
+    database.hold = threading.Event()
+    claims = claims_of(uuid4())
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(sync_check, revocations, claims.session_id)
+        while not database.reads:
+            time.sleep(0.001)
+        revocations._list().look_again()
+        database.hold.set()
+        assert waiting.result() == "good"
+    assert not revocations.vouch(claims, time.time())
+
+
 @pytest.mark.django_db
 def test_a_router_says_whose_list_it_is(
     revocations: RevocationList, database: Database, settings: Any

@@ -27,6 +27,7 @@ from jwt_auth.authentication import JWTAuthentication, Refusal
 from jwt_auth.authenticator import Verdict
 from jwt_auth.errors import Rejected, Unavailable
 from jwt_auth.models import LoginSession
+from jwt_auth.permissions import RecentLogin
 from jwt_auth.runtime import current
 from jwt_auth.serializers import LoginSerializer
 from jwt_auth.tokens.access import IssuedToken
@@ -280,6 +281,16 @@ def test_a_view_cannot_swallow_the_late_refusal_of_one_it_called(
         assert '__Host-token=""' in answer.headers["Set-Cookie"]
 
 
+def test_what_a_cookie_showed_is_private(user: User, settings: Any) -> None:
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": "__Host-token"}}
+    raw = sessions.start(user).access_token
+    request = RequestFactory().get("/", headers={"Cookie": f"__Host-token={raw}"})
+    answer = UnderTest.as_view()(request)
+    assert answer.headers["Cache-Control"] == "private"
+    assert answer.headers["Vary"] == "Accept, Authorization, Cookie"
+    assert "Cache-Control" not in UnderTest.as_view()(bearer(raw)).headers
+
+
 def test_headers_of_a_class_stay_as_they_are(user: User) -> None:
     class Own(UnderTest):
         default_response_headers: Any = {"Vary": "Accept", "X-Mine": "1"}
@@ -293,6 +304,21 @@ def test_headers_of_a_class_stay_as_they_are(user: User) -> None:
     refused = Own.as_view()(bearer(f"{raw}x"))
     assert (refused.status_code, refused.headers["Cache-Control"]) == (401, "no-store")
     assert Own.default_response_headers == {"Vary": "Accept", "X-Mine": "1"}
+
+
+def test_so_they_do_when_a_view_asks_before_it_has_any(user: User) -> None:
+    class Early(UnderTest):
+        default_response_headers: Any = {"X-Mine": "1"}
+        permission_classes = [RecentLogin(minutes=0)]
+
+        def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
+            made = super().initialize_request(request, *args, **kwargs)
+            assert made.user.is_authenticated
+            return made
+
+    answer = Early.as_view()(bearer(sessions.start(user).access_token))
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (401, "no-store")
+    assert Early.default_response_headers == {"X-Mine": "1"}
 
 
 def test_a_view_may_have_a_response_of_its_own(user: User) -> None:
