@@ -281,6 +281,13 @@ def test_a_view_cannot_swallow_the_late_refusal_of_one_it_called(
         assert '__Host-token=""' in answer.headers["Set-Cookie"]
 
 
+def test_what_is_called_a_view_need_not_be_one(user: User) -> None:
+    raw = sessions.start(user).access_token
+    request = Request(bearer(raw), parser_context={"view": object()})
+    found, _ = JWTAuthentication().authenticate(request) or (None, None)
+    assert found == user
+
+
 def test_what_a_cookie_showed_is_private(user: User, settings: Any) -> None:
     settings.JWT_AUTH = {"COOKIES": {"ACCESS": "__Host-token"}}
     raw = sessions.start(user).access_token
