@@ -95,9 +95,10 @@ class JWTAuthentication(BaseAuthentication):
         )
         headers: Any = getattr(view, "headers", None)
         if headers is not None:
-            # DRF adds them to whatever the view answers. To a copy: the class of the view may
-            # have one for all its requests.
-            headers = view.headers = headers.copy()
+            # DRF adds these to whatever the view answers.
+            if headers is getattr(type(view), "default_response_headers", None):
+                # The class has them for all its requests.
+                headers = view.headers = view.headers.copy()
             names = authenticator.headers if self.BY_COOKIE else "Authorization"
             present = headers.get("Vary")
             headers["Vary"] = names if present is None else f"{present}, {names}"
@@ -237,5 +238,7 @@ def _add_header(view: Any, name: str, value: str) -> None:
     """Add a header to whatever *view* is going to answer."""
     headers: Any = getattr(view, "headers", None)
     if headers is not None:
-        # See JWTAuthentication.authenticate() about the copy.
-        view.headers = {**headers, name: value}
+        if headers is getattr(type(view), "default_response_headers", None):
+            # The class has them for all its requests.
+            headers = view.headers = view.headers.copy()
+        headers[name] = value

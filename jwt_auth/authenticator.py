@@ -95,7 +95,7 @@ class Verdict:
     cookies: str | None = None
 
     def __init__(self, request: Any, accounts: Accounts) -> None:
-        self.authorization = request.META.get("HTTP_AUTHORIZATION", "")
+        self.authorization = authorization(request)
         self.accounts = accounts
         self.claims = self.user = self._lazy = None
         self.stage = OFF_STAGE
@@ -175,9 +175,12 @@ class Verdict:
 
     def load_late(self) -> Any:
         """Return the row for a user that is touched, or what the skin answers a refusal by."""
-        assert self.claims is not None  # noqa: S101
+        claims = self.claims
+        if claims is None:
+            # Another thread has been refused meanwhile.
+            return self.user
         try:
-            return self.accounts.load(self.claims)
+            return self.accounts.load(claims)
         except (Rejected, Unavailable) as error:
             self.refuse(error)
             return self.stage.answer_late(error)

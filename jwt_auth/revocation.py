@@ -274,8 +274,9 @@ class _DatabaseList:
 
     def look_again(self) -> None:
         """Have the next request see to a new list."""
-        self._stale = True
-        self.vouching = None
+        with self._lock:
+            self._stale = True
+            self.vouching = None
 
     def usable(self) -> Snapshot:
         """Return the list, of whatever age up to the greatest.
@@ -515,7 +516,7 @@ class _DatabaseList:
         complete = len(found) <= LONGEST_LIST
         session_ids = reading.ended_since | found if complete else reading.ended_since
         interval = self._rules.interval
-        self._snapshot = Snapshot(
+        self._snapshot = snapshot = Snapshot(
             session_ids,
             complete,
             reading.number,
@@ -524,7 +525,7 @@ class _DatabaseList:
             ends=reading.began + interval,
             ends_at=reading.began_at + interval,
         )
-        self.vouching = self._snapshot if complete and not self._stale else None
+        self.vouching = snapshot if complete and not self._stale else None
 
     def _query(self) -> set[UUID]:
         now = datetime.fromtimestamp(self._rules.clock(), UTC)

@@ -426,5 +426,6 @@ def is_loaded(user: LazyUser) -> bool:
 
 def fill(user: LazyUser, row: Any) -> None:
     """Give *user* the *row* that was read elsewhere."""
+    # In this order: a loaded user without a row would have it read once more.
     user._wrapped = row
     _set_type(user, LoadedUser)

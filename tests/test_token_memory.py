@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
-from jwt_auth import sessions, verify
+from jwt_auth import averify, sessions, verify
 from jwt_auth.authenticator import Verdict
 from jwt_auth.errors import Rejected
 from jwt_auth.runtime import current
@@ -236,6 +236,19 @@ def test_encrypted_tokens_are_remembered_as_they_came(
         assert code_of(token) == "good"
         assert code_of(signed) == "token_not_valid"
     assert signatures.number == 1
+
+
+@pytest.mark.parametrize("use", [judged, verify, async_to_sync(averify)], ids=range(3))
+def test_what_is_used_is_not_forgotten_for_what_is_not(
+    user: User, settings: Any, signatures: Counter, use: Callable[[str], Any]
+) -> None:
+    settings.JWT_AUTH = {"TOKEN_CACHE_SIZE": 2}
+    first, second, third = (sessions.start(user).access_token for _ in range(3))
+    for token in (first, second, first, third, first):
+        use(token)
+    assert signatures.number == 3
+    use(second)
+    assert signatures.number == 4
 
 
 def test_zero_remembers_none(token: str, settings: Any, signatures: Counter) -> None:

@@ -175,6 +175,14 @@ def test_without_an_answer_to_give_the_user_is_anonymous(verdict: Verdict, user:
     assert repr(verdict) == "<Verdict: session_ended>"
 
 
+def test_who_comes_after_a_refusal_finds_nobody(lazy: LazyUser, verdict: Verdict) -> None:
+    User.objects.update(is_active=False)
+    with pytest.raises(Late):
+        str(lazy)
+    # As another thread does that was about to read the row.
+    assert verdict.load_late().is_anonymous
+
+
 def test_a_database_that_fails_late_is_no_refusal(
     lazy: LazyUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +319,17 @@ def test_headers_of_a_class_stay_as_they_are(user: User) -> None:
     refused = Own.as_view()(bearer(f"{raw}x"))
     assert (refused.status_code, refused.headers["Cache-Control"]) == (401, "no-store")
     assert Own.default_response_headers == {"Vary": "Accept", "X-Mine": "1"}
+
+
+def test_what_a_view_adds_to_its_headers_is_answered(user: User) -> None:
+    class Adding(UnderTest):
+        def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
+            headers = self.headers
+            super().initial(request, *args, **kwargs)
+            headers["X-Mine"] = "1"
+
+    answer = Adding.as_view()(bearer(sessions.start(user).access_token))
+    assert (answer.headers["X-Mine"], answer.headers["Vary"]) == ("1", "Accept, Authorization")
 
 
 def test_so_they_do_when_a_view_asks_before_it_has_any(user: User) -> None:

@@ -87,10 +87,11 @@ class TokenMemory(Generic[Issuer]):
             return
         with self._lock:
             # Another thread may have verified it as well.
-            genuine.used = text in self._tokens
-            while not genuine.used and len(self._tokens) >= self._size:
+            is_known = text in self._tokens
+            while not is_known and len(self._tokens) >= self._size:
                 oldest, one = self._tokens.popitem(last=False)
                 if one.used:
                     one.used = False
                     self._tokens[oldest] = one
             self._tokens[text] = genuine
+            genuine.used = is_known
