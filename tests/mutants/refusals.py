@@ -88,6 +88,7 @@ REFUSING: dict[str, dict[str, str]] = {
     "jwt_auth/authenticator.py": {
         # A verdict on another token.
         "kept": "None",
+        "Verdict.is_about": "False",
         "_needs_csrf_token": "True",
         # What is not plainly good goes the long way.
         "Authenticator._at_once": "None",
