@@ -355,11 +355,8 @@ class _DatabaseList:
         """
         snapshot = self._snapshot
         oldest = min(self._rules.max_age, LATE_INTERVALS * self._rules.interval)
-        return (
-            self._late
-            and snapshot is not None
-            and self._age(snapshot, self._rules.clock()) <= oldest
-        )
+        now = self._rules.clock()
+        return self._late and snapshot is not None and self._age(snapshot, now) <= oldest
 
     def add(self, session_ids: Collection[UUID]) -> None:
         """Note sessions whose end is committed."""
