@@ -95,7 +95,8 @@ class JWTAuthentication(BaseAuthentication):
         )
         headers: Any = getattr(view, "headers", None)
         if headers is not None:
-            # DRF adds these to whatever the view answers.
+            # DRF adds these to whatever the view answers. What _add_header() does, with one
+            # call less in each request.
             if headers is getattr(type(view), "default_response_headers", None):
                 # The class has them for all its requests.
                 headers = view.headers = view.headers.copy()
