@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -50,6 +50,41 @@ IDLE_SECONDS = 10
 
 # Reads the list of one database: alias and since when.
 Read = Callable[[str, datetime], set[UUID]]
+T = TypeVar("T")
+
+
+class Timing:
+    """The monotonic clock, and waits that end after some seconds.
+
+    Tests pass a `Timing` of their own to `RevocationList`: its clock stands still until a
+    test moves it, and its waits end at once.
+    """
+
+    # Seconds that only grow; the system decides where they begin.
+    monotonic = staticmethod(time.monotonic)
+
+    def wait(self, event: Future[None], seconds: float) -> bool:
+        """Wait until *event* is done. Return False if *seconds* pass before."""
+        try:
+            event.result(seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def async_wait(self, event: Future[None], seconds: float) -> bool:
+        """See wait(). A cancelled task does not cancel *event*, which others wait for."""
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(event), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def take(self, queue: SimpleQueue[T], seconds: float) -> T | None:
+        """Take the next item of *queue*. Return None if *seconds* pass before there is one."""
+        try:
+            return queue.get(timeout=seconds)
+        except Empty:
+            return None
 
 
 class Revocations(Protocol):
@@ -107,7 +142,7 @@ class RevocationList:
     Older ones need no mention: their access tokens have expired. A list is renewed at
     the age of *interval* by a thread of its own, for which requests wait no longer
     than *interval*. If it fails or is late, the old list serves until *max_age*, and
-    then requests are answered 503.
+    then requests are answered 503. *clock* returns POSIX seconds.
     """
 
     def __init__(
@@ -118,6 +153,7 @@ class RevocationList:
         window: timedelta,
         clock: Callable[[], float],
         read: Read | None = None,
+        timing: Timing | None = None,
     ) -> None:
         self._rules = _Rules(
             interval=interval.total_seconds(),
@@ -125,7 +161,9 @@ class RevocationList:
             window=window,
             clock=clock,
             read=read or ended_sessions,
+            timing=timing or Timing(),
         )
+        self._monotonic = self._rules.timing.monotonic
         self._lists: dict[str, _DatabaseList] = {}
 
     def check(self, claims: VerifiedClaims) -> None:
@@ -163,7 +201,7 @@ class RevocationList:
         if snapshot is None:
             return False
         # By both clocks, as _age() does. One that goes back is left to check().
-        if not snapshot.began <= time.monotonic() < snapshot.ends:
+        if not snapshot.began <= self._monotonic() < snapshot.ends:
             return False
         if not snapshot.began_at <= now < snapshot.ends_at:
             return False
@@ -209,6 +247,7 @@ class _Rules:
     window: timedelta
     clock: Callable[[], float]
     read: Read
+    timing: Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +281,17 @@ class _Reading:
         self.ended_since: set[UUID] = set()
         self.claimed = False
         self.failed = False
-        self.finished: Future[None] = Future()
-        # Whoever gives up waiting cannot cancel it for the others.
-        self.finished.set_running_or_notify_cancel()
+        self.finished = _event()
+
+
+def _event() -> Future[None]:
+    """Return an event that threads and tasks can wait for.
+
+    It is marked as running, so that a waiter that is cancelled does not cancel it for all.
+    """
+    event: Future[None] = Future()
+    event.set_running_or_notify_cancel()
+    return event
 
 
 class _DatabaseList:
@@ -254,12 +301,14 @@ class _DatabaseList:
         self.alias = alias
         self._stale = False
         self._rules = rules
+        self._timing = rules.timing
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         # The same, if it says enough by itself for as long as it is fresh.
         self.vouching: Snapshot | None = None
         self._late = False
-        self._has_run = threading.Event()
+        # Done once any reader thread has run.
+        self._has_run = _event()
         self._without_threads = False
         self._newest: _Reading | None = None
         self._running: list[_Reading] = []
@@ -295,7 +344,7 @@ class _DatabaseList:
             self._read_in_place()
             return None
         with self._lock:
-            newest, now = self._newest, time.monotonic()
+            newest, now = self._newest, self._timing.monotonic()
             since = math.inf if newest is None else abs(now - newest.began)
             if newest is not None and since < self._rules.interval:
                 if not newest.finished.done():
@@ -312,40 +361,30 @@ class _DatabaseList:
     def wait(self, reading: _Reading | None) -> None:
         """Wait until *reading* has finished, or is late."""
         if reading is None:
-            return None
+            return
         if not self._without_threads:
-            if self._serves_late():
-                return None
-            try:
-                return reading.finished.result(self._patience(reading))
-            except TimeoutError:
-                self._late = True
-            if self._has_run.wait(STARTING):
-                return None
+            if self._serves_late() or self._timing.wait(reading.finished, self._patience(reading)):
+                return
+            self._late = True
+            if self._timing.wait(self._has_run, STARTING):
+                return
         if self._claim(reading):
             self._read_here(reading)
-        return None
 
     async def await_(self, reading: _Reading | None) -> None:
         """See wait()."""
         if reading is None:
-            return None
+            return
         if not self._without_threads:
-            if self._serves_late():
-                return None
-            try:
-                finished = asyncio.wrap_future(reading.finished)
-                return await asyncio.wait_for(finished, self._patience(reading))
-            except TimeoutError:
-                self._late = True
-            if self._has_run.is_set():
-                return None
-            await asyncio.sleep(STARTING)
-            if self._has_run.is_set():
-                return None
+            if self._serves_late() or await self._timing.async_wait(
+                reading.finished, self._patience(reading)
+            ):
+                return
+            self._late = True
+            if await self._timing.async_wait(self._has_run, STARTING):
+                return
         if self._claim(reading):
             await sync_to_async(self._read_here)(reading)
-        return None
 
     def _serves_late(self) -> bool:
         """Tell whether the old list serves without a wait, because the last read was late.
@@ -376,10 +415,10 @@ class _DatabaseList:
     def _age(self, snapshot: Snapshot, now: float) -> float:
         # The monotonic clock stands still while a machine sleeps, and the wall clock
         # jumps: whichever says "old" is believed.
-        return max(abs(time.monotonic() - snapshot.began), abs(now - snapshot.began_at))
+        return max(abs(self._timing.monotonic() - snapshot.began), abs(now - snapshot.began_at))
 
     def _patience(self, reading: _Reading) -> float:
-        waited = abs(time.monotonic() - reading.began)
+        waited = abs(self._timing.monotonic() - reading.began)
         return max(0.0, self._rules.interval - waited)
 
     def _begin(self, reading: _Reading) -> _Reading:
@@ -415,7 +454,9 @@ class _DatabaseList:
         A thread of its own, because a database that hangs holds whoever asks it, and
         because the transaction of a request may see an older state than the others.
         """
-        self._has_run.set()
+        with self._lock:
+            if not self._has_run.done():
+                self._has_run.set_result(None)
         connection = connections[self.alias]
         try:
             while (reading := self._next(readings)) is not None:
@@ -439,10 +480,9 @@ class _DatabaseList:
 
     def _next(self, readings: SimpleQueue[_Reading]) -> _Reading | None:
         """Wait for the next reading; `None` when nobody asks any more."""
-        try:
-            return readings.get(timeout=IDLE_SECONDS)
-        except Empty:
-            pass
+        reading = self._timing.take(readings, IDLE_SECONDS)
+        if reading is not None:
+            return reading
         with self._lock:
             if not readings.empty():
                 return readings.get()
@@ -475,7 +515,7 @@ class _DatabaseList:
             reading.failed = True
         with self._lock:
             self._running.remove(reading)
-            self._late = abs(time.monotonic() - reading.began) >= self._rules.interval
+            self._late = abs(self._timing.monotonic() - reading.began) >= self._rules.interval
             if found is not None:
                 self._keep(reading, found)
         reading.finished.set_result(None)
@@ -500,7 +540,7 @@ class _DatabaseList:
         It may see less than what others have committed, so it only adds.
         """
         self._stale = False
-        reading = _Reading(time.monotonic(), self._rules.clock())
+        reading = _Reading(self._timing.monotonic(), self._rules.clock())
         if self._snapshot is not None:
             reading.ended_since |= self._snapshot.session_ids
         with suppress(Unavailable), database_answers():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import json
 import logging
 import os
 import sys
@@ -21,6 +22,9 @@ from django.core.cache import cache
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from django.test import Client
+from jwt.algorithms import RSAAlgorithm
+
+from tests.services import missing
 
 # Proofs need a database that several processes share: see tests/proof.
 collect_ignore = [] if os.environ.get("JWT_AUTH_TEST_PROOF") else ["proof"]
@@ -51,6 +55,27 @@ hypothesis.settings.load_profile("tests in CI" if os.environ.get("CI") else "tes
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let ``tox -e attacks`` run everything once more on a process that remembers no token."""
     parser.addoption("--without-memory", action="store_true", help="TOKEN_CACHE_SIZE is 0")
+
+
+def pytest_configure() -> None:
+    """End the run where a server or program that it needs is missing.
+
+    That is a failure in CI, where everything has to run, and a skip elsewhere.
+    """
+    lacking = missing()
+    if lacking is None:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.exit(f"failed: {lacking}", returncode=1)
+    pytest.exit(f"skipped: {lacking}", returncode=0)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the lines that tests have left by ``record_property("summary", line)``."""
+    for report in terminalreporter.getreports("passed"):
+        for name, line in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(line)
 
 
 PASSWORD = " correct horse battery "
@@ -121,10 +146,13 @@ def silence(listener: Any) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def keys_read_once() -> Iterator[None]:
-    """Have the same PEM read once: to prove its numbers prime takes up to a tenth of a second."""
+    """Read each RSA key once: proving its numbers prime takes tenths of a second."""
+    read_pem = functools.cache(serialization.load_pem_private_key)
+    from_jwk = RSAAlgorithm.from_jwk
+    read_jwk = functools.cache(lambda text: from_jwk(json.loads(text)))
     with pytest.MonkeyPatch.context() as patch:
-        read = functools.cache(serialization.load_pem_private_key)
-        patch.setattr(serialization, "load_pem_private_key", read)
+        patch.setattr(serialization, "load_pem_private_key", read_pem)
+        patch.setattr(RSAAlgorithm, "from_jwk", staticmethod(lambda jwk: read_jwk(json.dumps(jwk))))
         yield
 
 
@@ -203,17 +231,31 @@ def user(make_user: Callable[..., Any]) -> Any:
     return make_user()
 
 
+# Bound here, so that tests can have others take the keys that are made below.
+generate_rsa = rsa.generate_private_key
+
+
 @functools.cache
-def private_pem(kind: str) -> bytes:
-    """Return a private key of *kind* as PEM, the same one in every test."""
+def private_key(kind: str) -> Any:
+    """Return a private key of *kind*, the same one in every test.
+
+    *kind* is ``RSA-`` with a number of bits, a curve of NIST's, or ``Ed25519``. Tests that need
+    any RSA key take ``RSA-2048``: to make one can take half a second.
+    """
     makers: dict[str, Callable[[], Any]] = {
-        "RSA-2048": lambda: rsa.generate_private_key(65537, 2048),
         "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
         "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
         "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
         "Ed25519": ed25519.Ed25519PrivateKey.generate,
     }
-    pem: bytes = makers[kind]().private_bytes(
+    family, _, bits = kind.partition("-")
+    return generate_rsa(65537, int(bits)) if family == "RSA" else makers[kind]()
+
+
+@functools.cache
+def private_pem(kind: str) -> bytes:
+    """Return the key of private_key() as PEM."""
+    pem: bytes = private_key(kind).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),

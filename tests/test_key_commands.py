@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import stat
+from base64 import urlsafe_b64decode
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
 from jwt_auth import sessions, verify
+from jwt_auth.management.commands import jwt_auth_generate_key
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
 from jwt_auth.tokens.keys import ALGORITHMS, load_key
 from tests.attacks.forge import b64, hs256
-from tests.conftest import Clock, JSONClient
+from tests.conftest import Clock, JSONClient, private_key
 
 
 def run(name: str, *arguments: str) -> str:
@@ -28,6 +33,18 @@ def run(name: str, *arguments: str) -> str:
     return output.getvalue()
 
 
+@pytest.fixture
+def made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the command take the RSA key of the session with the length that it asks for."""
+
+    def take(*, public_exponent: int, key_size: int) -> Any:
+        assert public_exponent == 65537
+        return private_key(f"RSA-{key_size}")
+
+    monkeypatch.setattr(rsa, "generate_private_key", take)
+
+
+@pytest.mark.usefixtures("made_once")
 class TestGenerate:
     """A new key in a file."""
 
@@ -37,6 +54,8 @@ class TestGenerate:
     ) -> None:
         path = tmp_path / "key"
         shown = run("jwt_auth_generate_key", "--algorithm", algorithm, "--output", str(path))
+        if algorithm.startswith(("RS", "PS")):
+            assert key_bits(path) == 3072
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         key = load_key(path, private=True)
         assert f"({algorithm}, kid {key.kid})" in shown
@@ -79,6 +98,16 @@ class TestGenerate:
             run("jwt_auth_generate_key", "--algorithm", "none")
 
 
+def key_bits(path: Path) -> int:
+    """Return the length of the RSA key in *path*."""
+    text = path.read_bytes()
+    if text.startswith(b"{"):
+        return 8 * len(urlsafe_b64decode(json.loads(text)["n"] + "=="))
+    key = serialization.load_pem_private_key(text, None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key.key_size
+
+
 ROTATIONS = [
     (old, new)
     for old in (None, "HS256", "HS512", "PS256", "ES256")
@@ -93,8 +122,15 @@ def key_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("keys")
     algorithms = sorted({one for pair in ROTATIONS for one in pair if one is not None})
     files = {algorithm: folder / algorithm for algorithm in algorithms}
-    for algorithm, path in files.items():
-        run("jwt_auth_generate_key", "--algorithm", algorithm, "--output", str(path))
+    # Two keys for RSA, and neither of the command's length, which takes long to make.
+    bits = {"PS256": 2048, "PS384": 2056}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            rsa, "generate_private_key", lambda *, key_size, **_: private_key(f"RSA-{key_size}")
+        )
+        for algorithm, path in files.items():
+            patch.setattr(jwt_auth_generate_key, "RSA_BITS", bits.get(algorithm))
+            run("jwt_auth_generate_key", "--algorithm", algorithm, "--output", str(path))
     return files
 
 

@@ -23,16 +23,6 @@ from tests.remote.provider import AUDIENCE, ISSUER, public_jwk
 SET_UPS = [*FORGES, *(f"{name} foreign" for name in FORGES if name != "HS256")]
 
 
-# What the run has to tell at its end: see test_surface.py.
-REPORT: list[str] = []
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what was sent where, and what came back."""
-    for line in REPORT:
-        terminalreporter.write_line(line)
-
-
 def sibling(forge: Any, header: str) -> str | None:
     """Return *header* with a genuine signature of the same first two segments.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from django.core.exceptions import ImproperlyConfigured
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter, technical_500_response
@@ -24,7 +24,7 @@ from jwt_auth.runtime import current
 from tests.attacks.conftest import Target
 from tests.attacks.corpus import spellings
 from tests.attacks.forge import FORGES, SECRET, b64, hs256, mac
-from tests.conftest import JSONClient, private_pem, public_pem
+from tests.conftest import JSONClient, private_key, private_pem, public_pem
 from tests.tokens.test_keys import UNUSABLE, pem, private_jwk
 
 OTHER = {"kty": "oct", "k": b64(bytes(range(64))), "kid": "k2"}
@@ -97,15 +97,10 @@ def rsa_jwk(modulus: int, exponent: int, size: int) -> dict[str, str]:
     return {"kty": "RSA", "n": b64(modulus.to_bytes(size)), "e": b64(exponent.to_bytes(4))}
 
 
-def rsa_of(bits: int) -> rsa.RSAPrivateKey:
-    """Make a key that is too short."""
-    return rsa.generate_private_key(65537, bits)
-
-
-MODULUS = rsa.generate_private_key(65537, 2048).public_key().public_numbers().n
+MODULUS = private_key("RSA-2048").public_key().public_numbers().n
 WEAK: dict[str, Callable[[], dict[str, Any]]] = {
-    "RSA of 1024 bits": lambda: {"SIGNING_KEY": pem(rsa_of(1024))},
-    "RSA of 2040 bits": lambda: {"SIGNING_KEY": pem(rsa_of(2040))},
+    "RSA of 1024 bits": lambda: {"SIGNING_KEY": private_pem("RSA-1024")},
+    "RSA of 2040 bits": lambda: {"SIGNING_KEY": private_pem("RSA-2040")},
     "an exponent of 1": lambda: {"VERIFYING_KEYS": [rsa_jwk(MODULUS, 1, 256)]},
     "an even exponent": lambda: {"VERIFYING_KEYS": [rsa_jwk(MODULUS, 65536, 256)]},
     "1024 bits of a verifier": lambda: {"VERIFYING_KEYS": [rsa_jwk(MODULUS >> 1024, 65537, 128)]},

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwe as joserfc_jwe
 
 from jwt_auth import sessions, verify
@@ -335,13 +333,7 @@ def test_without_the_extra_it_is_an_error(settings: Any, monkeypatch: pytest.Mon
 
 
 def test_an_rsa_key_of_odd_length_opens_its_own(user: Any, settings: Any) -> None:
-    key = rsa.generate_private_key(65537, 2052)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    settings.JWT_AUTH = {"ENCRYPTION_KEY": pem}
+    settings.JWT_AUTH = {"ENCRYPTION_KEY": private_pem("RSA-2052")}
     assert verify(sessions.start(user).access_token).subject == str(user.pk)
 
 

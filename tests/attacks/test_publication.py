@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from django.urls import include, path
 
 from tests.attacks.forge import SECRET, b64
-from tests.conftest import Clock, JSONClient, private_pem
+from tests.conftest import Clock, JSONClient, private_key, private_pem
 from tests.tokens.test_keys import pem
 
 urlpatterns = [
@@ -47,9 +47,9 @@ def project(settings: Any) -> Any:
 def generated() -> tuple[Any, ...]:
     """Return 100 keys of all kinds."""
     curves = (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
-    keys: list[Any] = [rsa.generate_private_key(65537, 2048) for _ in range(4)]
+    keys: list[Any] = [private_key("RSA-2048")]
     keys += [ec.generate_private_key(curve) for curve in curves for _ in range(24)]
-    return (*keys, *(ed25519.Ed25519PrivateKey.generate() for _ in range(24)))
+    return (*keys, *(ed25519.Ed25519PrivateKey.generate() for _ in range(27)))
 
 
 def private_numbers(key: Any) -> list[int]:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from django.core.exceptions import ImproperlyConfigured
 
 from tests.attacks.conftest import Target
 from tests.attacks.forge import Forge, b64, hs256
 from tests.attacks.limits import Limits
-from tests.conftest import Clock, JSONClient
+from tests.conftest import Clock, JSONClient, private_key
 from tests.remote.provider import Answer, Provider, body, document, foreign, public_jwk, running
 
 pytestmark = pytest.mark.usefixtures("quiet_heap")
@@ -114,7 +114,7 @@ def of_bits(bits: int) -> Callable[[Provider], tuple[Forge, dict[str, Any]]]:
     """Return an RSA key of so many bits, and what publishes it."""
 
     def make(provider: Provider) -> tuple[Forge, dict[str, Any]]:
-        key = rsa.generate_private_key(65537, bits)
+        key = private_key(f"RSA-{bits}")
         forge = Forge("RS256", "rsa", None, lambda signed: key.sign(signed, PKCS1, SHA256))
         modulus = b64(key.public_key().public_numbers().n.to_bytes(bits // 8))
         return forge, {"kty": "RSA", "n": modulus, "e": "AQAB", "kid": "rsa"}

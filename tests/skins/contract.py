@@ -1,16 +1,17 @@
 """The contract of all skins: which credential gets which answer.
 
-A row says what is sent and what must come back; a skin says where the views are and
-what its framework does by itself. Every row is run against every skin, over WSGI and
-over ASGI: see test_contract.py. A new skin is one more line of `SKINS`.
+A row says what is sent and what must come back. A skin says where the views are and what
+its framework does by itself. `cases()` says which rows meet which skins: all of them where
+skins differ in code of ours, and `REPRESENTATIVES` where they differ in configuration. A new
+skin is one more line of `SKINS`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
@@ -275,6 +276,7 @@ LOGIN = "django.contrib.auth.middleware.LoginRequiredMiddleware"
 class Skin:
     """Where the views are, between which middlewares, and what the framework does itself.
 
+    `protocol` is the one that the skin is made for; Django adapts it to the other one.
     `absent` is the answer to a request without a credential of ours, `absent_cookie`
     the one beside grace's session cookie. `demands` is whether the skin knows roles,
     scopes and recent logins.
@@ -283,6 +285,7 @@ class Skin:
     name: str
     path: str
     middleware: tuple[str, ...]
+    protocol: Literal["WSGI", "ASGI"]
     absent: Answer = NOT_AUTHENTICATED
     absent_cookie: Answer = NOT_AUTHENTICATED
     demands: bool = True
@@ -302,6 +305,7 @@ class Skin:
 # A missing credential in DRF is DRF's own answer.
 _DRF: dict[str, Any] = {
     "path": "/drf/{}/",
+    "protocol": "WSGI",
     "absent": Answer(401, None, BARE),
     "absent_cookie": Answer(401, None, BARE),
     "challenges_403": False,
@@ -322,31 +326,78 @@ SKINS = [
     Skin("DRF below LoginRequired", middleware=(*_BELOW, LOGIN), **_DRF),
     *(
         skin
-        for kind in ("sync", "async")
+        for kind, protocol in (("sync", "WSGI"), ("async", "ASGI"))
         for skin in (
             Skin(
                 f"{kind} middleware alone",
                 f"/plain/{kind}/{{}}/",
                 (OURS,),
+                protocol,
                 **{**_PLAIN, "absent_cookie": _NOBODY},
             ),
-            Skin(f"{kind} middleware", f"/plain/{kind}/{{}}/", _BELOW, **_PLAIN),
-            Skin(f"{kind} middleware above", f"/plain/{kind}/{{}}/", _ABOVE, **_PLAIN),
-            Skin(f"{kind} CSRF below", f"/plain/{kind}/{{}}/", _CSRF_BELOW, **_PLAIN),
-            Skin(f"{kind} LoginRequired", f"/plain/{kind}/{{}}/", (*_BELOW, LOGIN), **_BARRED),
+            Skin(f"{kind} middleware", f"/plain/{kind}/{{}}/", _BELOW, protocol, **_PLAIN),
+            Skin(f"{kind} middleware above", f"/plain/{kind}/{{}}/", _ABOVE, protocol, **_PLAIN),
+            Skin(f"{kind} CSRF below", f"/plain/{kind}/{{}}/", _CSRF_BELOW, protocol, **_PLAIN),
+            Skin(
+                f"{kind} LoginRequired",
+                f"/plain/{kind}/{{}}/",
+                (*_BELOW, LOGIN),
+                protocol,
+                **_BARRED,
+            ),
             Skin(
                 f"{kind} LoginRequired above",
                 f"/plain/{kind}/{{}}/",
                 (*SESSION, AUTHENTICATION, LOGIN, OURS),
+                protocol,
                 **_BARRED,
             ),
-            Skin(f"{kind} decorator", f"/decorated/{kind}/{{}}/", ()),
+            Skin(f"{kind} decorator", f"/decorated/{kind}/{{}}/", (), protocol),
             Skin(
                 f"{kind} decorator, cookies",
                 f"/decorated/{kind}/{{}}/",
                 (*SESSION, AUTHENTICATION, LOGIN),
+                protocol,
             ),
-            Skin(f"{kind} decorator and middleware", f"/decorated/{kind}/{{}}/", _BELOW),
+            Skin(f"{kind} decorator and middleware", f"/decorated/{kind}/{{}}/", _BELOW, protocol),
         )
     ),
 ]
+
+# Each of these runs code of ours that the others do not run.
+DISTINCT = (
+    "DRF",
+    "DRF behind the middleware",
+    "sync middleware",
+    "async middleware",
+    "sync decorator",
+    "async decorator",
+)
+# One row for each way to an answer: let in, no credential, malformed, forged, expired, ended,
+# refused when the user is read, a demand that is not met, and a database that fails.
+REPRESENTATIVES = (
+    "a POST beside a session cookie",
+    "no header",
+    "only a session cookie",
+    "Bearer and Basic",
+    "a junk POST and a cookie",
+    "expired beside a cookie",
+    "ended beside a cookie",
+    "in bulk, and a POST",
+    "no scope",
+    "the database fails",
+)
+
+
+def cases() -> Iterator[tuple[Row, Skin, str]]:
+    """Return which rows meet which skins, and over which protocol.
+
+    The distinct skins answer every row over their own protocol. The others, and the crossed
+    protocol of all skins, answer the representative rows.
+    """
+    for skin in SKINS:
+        for protocol in ("WSGI", "ASGI"):
+            everything = skin.name in DISTINCT and protocol == skin.protocol
+            for row in ROWS:
+                if everything or row.name in REPRESENTATIVES:
+                    yield row, skin, protocol

@@ -1,4 +1,4 @@
-"""Every row of the contract against every skin, over WSGI and ASGI."""
+"""The contract of all skins: each case of the table in contract.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import pytest
 from jwt_auth import verify
 from tests.attacks.forge import hs256
 from tests.conftest import Clock
-from tests.skins.contract import ROWS, SKINS, Row, Skin, World
+from tests.skins.contract import (
+    DISTINCT,
+    REPRESENTATIVES,
+    ROWS,
+    SKINS,
+    Row,
+    Skin,
+    World,
+    cases,
+)
 from tests.skins.servers import Answered, Headers, over_asgi, over_wsgi
 
 PROTOCOLS: dict[str, Callable[[str, str, Headers], Answered]] = {
@@ -43,9 +52,13 @@ def send(world: World, row: Row, skin: Skin, protocol: str) -> Answered:
     return PROTOCOLS[protocol](row.method, skin.path.format(row.demand), headers)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("skin", SKINS, ids=lambda skin: skin.name)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    ("row", "skin", "protocol"),
+    [
+        pytest.param(row, skin, protocol, id=f"{row.name}-{skin.name}-{protocol}")
+        for row, skin, protocol in cases()
+    ],
+)
 def test_every_skin_keeps_the_contract(
     row: Row, skin: Skin, protocol: str, world: World, settings: Any
 ) -> None:
@@ -69,7 +82,17 @@ def test_every_skin_keeps_the_contract(
         assert headers["Retry-After"] == "1"
 
 
-def test_the_table_is_as_long_as_it_says() -> None:
-    names = [row.name for row in ROWS]
-    assert len(names) == len(set(names))
-    assert len({skin.name for skin in SKINS}) == len(SKINS)
+def test_names_in_the_table_are_unique_and_known() -> None:
+    rows, skins = [row.name for row in ROWS], [skin.name for skin in SKINS]
+    assert len(rows) == len(set(rows))
+    assert len(skins) == len(set(skins))
+    assert set(REPRESENTATIVES) <= set(rows)
+    assert set(DISTINCT) <= set(skins)
+
+
+def test_every_skin_meets_every_protocol_and_every_row_is_used() -> None:
+    met = list(cases())
+    assert {(skin.name, protocol) for _, skin, protocol in met} == {
+        (skin.name, protocol) for skin in SKINS for protocol in PROTOCOLS
+    }
+    assert {row.name for row, _, _ in met} == {row.name for row in ROWS}

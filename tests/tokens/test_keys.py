@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from cryptography.x509.oid import NameOID
 
 from jwt_auth.tokens import jws
 from jwt_auth.tokens.keys import Key, KeyRing, UnusableKey, load_key
 from tests.attacks.forge import b64
-from tests.conftest import private_pem, public_pem
+from tests.conftest import private_key, private_pem, public_pem
 from tests.remote.provider import public_jwk
 
 SECRET = "q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjGu1RpNi5o"
@@ -106,12 +106,12 @@ def test_files_hold_secrets_and_pems(tmp_path: Path) -> None:
 
 def test_older_pem_forms_are_taken() -> None:
     traditional = serialization.PrivateFormat.TraditionalOpenSSL
-    for key in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())):
+    for key in (private_key("RSA-2048"), ec.generate_private_key(ec.SECP256R1())):
         assert load_key(pem(key, fmt=traditional), private=True).signing
     parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
     assert load_key(parameters + private_pem("P-256"), private=True).algorithm == "ES256"
     pkcs1 = (
-        rsa.generate_private_key(65537, 2048)
+        private_key("RSA-2048")
         .public_key()
         .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.PKCS1)
     )
