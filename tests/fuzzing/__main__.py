@@ -10,6 +10,7 @@ Each parser is fed in a process of its own: libFuzzer ends the one that it runs 
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -79,6 +80,9 @@ def main(arguments: list[str]) -> int:
         feed(parser, options, Path(found))
     if arguments[:1] == ["--keep"]:
         keep(Path(arguments[1]))
+        return 0
+    if importlib.util.find_spec("atheris") is None:
+        print("skipped: atheris is not installed; outside Linux on x86-64 it needs Clang")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
