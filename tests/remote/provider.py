@@ -90,6 +90,25 @@ def dripping(data: bytes, seconds: float = 0.2) -> Answer:
     return answer
 
 
+class Held:
+    """An answer that waits for `release()`. `arrived` is set once it has been asked for."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._released = threading.Event()
+        self.arrived = threading.Event()
+
+    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer, when it is time."""
+        self.arrived.set()
+        self._released.wait(30)
+        self._answer(handler)
+
+    def release(self) -> None:
+        """Let the answer go out."""
+        self._released.set()
+
+
 class Provider:
     """Answers as it is told, and counts who asks for what."""
 
