@@ -31,8 +31,6 @@ from tests.remote.provider import ISSUER, Held, Provider, body, document, public
 
 pytestmark = pytest.mark.usefixtures("quiet_heap")
 
-FAST = 0.05
-
 
 def another_point() -> dict[str, str]:
     """Return the coordinates of a key that nobody else has."""
