@@ -56,8 +56,7 @@ T = TypeVar("T")
 class Timing:
     """The monotonic clock, and waits that end after some seconds.
 
-    Tests pass a `Timing` of their own to `RevocationList`: its clock stands still until a
-    test moves it, and its waits end at once.
+    `RevocationList` takes another one, whose clock a test moves by hand.
     """
 
     # Seconds that only grow; the system decides where they begin.

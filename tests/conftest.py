@@ -24,7 +24,7 @@ from django.db import close_old_connections
 from django.test import Client
 from jwt.algorithms import RSAAlgorithm
 
-from tests.services import missing
+from tests.services import find_missing
 
 # Proofs need a database that several processes share: see tests/proof.
 collect_ignore = [] if os.environ.get("JWT_AUTH_TEST_PROOF") else ["proof"]
@@ -62,7 +62,7 @@ def pytest_configure() -> None:
 
     That is a failure in CI, where everything has to run, and a skip elsewhere.
     """
-    lacking = missing()
+    lacking = find_missing()
     if lacking is None:
         return
     if os.environ.get("CI") == "true":
@@ -231,7 +231,7 @@ def user(make_user: Callable[..., Any]) -> Any:
     return make_user()
 
 
-# Bound here, so that tests can have others take the keys that are made below.
+# Bound before a test replaces the function to make commands use the keys below.
 generate_rsa = rsa.generate_private_key
 
 

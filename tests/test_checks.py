@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,8 +98,10 @@ CACHES = {
 
 
 @pytest.mark.parametrize(("backend", "warned"), CACHES.items())
-def test_the_cache_in_production(settings: Any, backend: str, warned: bool) -> None:
-    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1"}}
+def test_the_cache_in_production(settings: Any, tmp_path: Path, backend: str, warned: bool) -> None:
+    is_redis = backend.endswith("RedisCache")
+    location = "redis://127.0.0.1:1" if is_redis else str(tmp_path)
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": location}}
     ids = found(tags=["security"], include_deployment_checks=True)
     assert ("jwt_auth.W006" in ids) == warned
     assert found(tags=["security"]) == []

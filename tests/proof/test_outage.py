@@ -124,7 +124,8 @@ def cluster() -> Iterator[Cluster]:
         pytest.skip("a server of one's own is started of PostgreSQL alone")
     programs = find_programs()
     if programs is None:
-        pytest.skip("the programs of PostgreSQL's server are not there")
+        reason = "the programs of PostgreSQL's server are not there"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="jwt_auth_"))
     try:
         cluster = Cluster(folder, programs)
