@@ -10,6 +10,7 @@ import functools
 import hashlib
 import hmac
 import json
+import math
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,11 +28,8 @@ RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 CURVE_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 ALGORITHMS = frozenset((*SECRET_LENGTHS, *RSA_ALGORITHMS, *CURVE_ALGORITHMS.values(), "EdDSA"))
 MIN_RSA_BITS = 2048
-# All primes up to 167: what the primes of ROCA are made of, whatever their size.
-_ROCA_PRIMES = (
-    *(2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71),
-    *(73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167),
-)
+# The 126 primes up to 701: the library with ROCA makes a key of 1984 bits or more from them.
+_ROCA_PRIMES = [n for n in range(2, 702) if all(n % m for m in range(2, math.isqrt(n) + 1))]
 
 # From documentation that everybody copies.
 _SAMPLES = frozenset({b"a-string-secret-at-least-256-bits-long"})
@@ -355,11 +353,11 @@ def _fitting_algorithm(public_key: Any, wanted: str | None) -> str:
 
 
 def _is_of_roca(modulus: int) -> bool:
-    """Tell whether *modulus* is of two primes that follow from few bits.
+    """Tell whether *modulus* is the product of two primes that follow from few bits.
 
-    Some smart cards and TPMs have made them as k·M + (65537^a mod M), where M is a product of
-    small primes. By each of these the modulus leaves a power of 65537. By chance one honest
-    modulus in some 200 million does so as well; whoever meets it makes another key.
+    Some smart cards and TPMs have made their primes as k·M + (65537^a mod M), where M is the
+    product of small primes. The modulus divided by each of these leaves a power of 65537. One
+    honest modulus in 2^167 does so by chance.
     """
     return all(modulus % prime in _powers_of_65537(prime) for prime in _ROCA_PRIMES)
 
