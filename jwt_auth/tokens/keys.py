@@ -12,7 +12,7 @@ import hmac
 import json
 import math
 import re
-from base64 import urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,9 +35,11 @@ _ROCA_PRIMES = [n for n in range(2, 702) if all(n % m for m in range(2, math.isq
 _SAMPLES = frozenset({b"a-string-secret-at-least-256-bits-long"})
 _FEWEST_DISTINCT_BYTES = 8
 _KID = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
-# How PKCS#8, PKCS#1, SEC 1 and SubjectPublicKeyInfo begin in DER (X.690 section 8.9).
+# How keys and certificates begin in DER (X.690 section 8.9): a SEQUENCE with its length, and in it
+# a version, a number or another SEQUENCE.
 _DER = re.compile(
-    rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)(?:\x02\x01[\x00\x01]|\x30[\x00-\x7f]\x06)", re.DOTALL
+    rb"\x30(?:([\x00-\x7f])(?:\x02\x01[\x00\x01]|\x30[\x00-\x7f]\x06)|(?:\x81(.)|\x82(..))[\x02\x30])",
+    re.DOTALL,
 )
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 _PRIVATE_LABELS = {b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY"}
@@ -174,8 +176,6 @@ def read_material(
         data = form.encode() if isinstance(form, str) else form
     except UnicodeEncodeError:
         raise UnusableKey("the text has no UTF-8") from None
-    if _DER.match(data):
-        raise UnusableKey("this is DER; a PEM is expected, see `openssl pkey -inform der`")
     if b"-----BEGIN" in data:
         return _load_pem(data, private=private), None
     return data, None
@@ -194,27 +194,60 @@ def load_secret(secret: bytes, algorithm: str | None = None, kid: str | None = N
             f"this one has {len(secret)}"
         )
     demand_secrecy(secret)
-    digest = hmac.digest(secret, b"jwt_auth key id", "sha256")
+    identity = identify_secret(secret)
     if kid is None:
         # Never a thumbprint: a hash of the secret would let anybody test guesses
         # offline against a shorter text than a signature.
-        kid = urlsafe_b64encode(digest[:12]).decode("ascii")
-    return Key(kid, algorithm, digest.hex(), verifying=secret, signing=secret, public_jwk=None)
+        kid = urlsafe_b64encode(bytes.fromhex(identity)[:12]).decode("ascii")
+    return Key(kid, algorithm, identity, verifying=secret, signing=secret, public_jwk=None)
+
+
+def identify_secret(secret: bytes) -> str:
+    """Return the identity of every key that is made of *secret*, see `Key.identity`."""
+    return hmac.digest(secret, b"jwt_auth key id", "sha256").hex()
 
 
 def demand_secrecy(secret: bytes) -> None:
     """Refuse a *secret* that others can guess or know.
 
     Raises:
-        UnusableKey: of few different bytes, from documentation, or a public key.
+        UnusableKey: of few different bytes, from documentation, or a key of another kind.
     """
     if secret in _SAMPLES or len(set(secret)) < _FEWEST_DISTINCT_BYTES:
         raise UnusableKey("this secret can be guessed; make one with secrets.token_urlsafe(64)")
+    if _is_der(secret):
+        raise UnusableKey("this is DER; a PEM is expected, see `openssl pkey -inform der`")
+    if _is_encoded_key(secret):
+        raise UnusableKey(
+            "this is a key in base64; a PEM is expected, with its first and last line"
+        )
     try:
         jws.prepare_secret(secret)
     except Exception:  # noqa: BLE001
         # `from None`: PyJWT's message may quote the key.
         raise UnusableKey("a public key or certificate cannot serve as a secret") from None
+
+
+def _is_der(data: bytes) -> bool:
+    """Tell whether *data* is a key or a certificate in DER, from the first byte to the last.
+
+    At most one random secret in 2^31 looks like one.
+    """
+    match = _DER.match(data)
+    if match is None or match.lastindex is None:
+        return False
+    length = int.from_bytes(match[match.lastindex])
+    return match.end(match.lastindex) + length == len(data)
+
+
+def _is_encoded_key(data: bytes) -> bool:
+    """Tell whether *data* is the base64 of a PEM or of DER, as some providers show a key."""
+    text = b"".join(data.split())
+    try:
+        decoded = b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return False
+    return b"-----BEGIN" in decoded or _is_der(decoded)
 
 
 def read_file(path: Path) -> bytes | Mapping[str, Any]:
@@ -227,7 +260,7 @@ def read_file(path: Path) -> bytes | Mapping[str, Any]:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise UnusableKey(f"the file cannot be read ({type(error).__name__})") from None
-    if b"-----BEGIN" in data:
+    if b"-----BEGIN" in data or _is_der(data):
         return data
     if data.lstrip().startswith(b"{"):
         with suppress(ValueError):
