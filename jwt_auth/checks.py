@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.cache import DEFAULT_CACHE_ALIAS, InvalidCacheBackendError, caches
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.dummy import DummyCache
@@ -15,6 +16,8 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.settings import api_settings
@@ -43,6 +46,7 @@ def connect() -> None:
     register(check_cookies_of_another_site, Tags.security)
     register(check_number_of_proxies, Tags.security)
     register(check_cache_for_production, Tags.security, deploy=True)
+    register(check_routes, Tags.security)
     register(check_migrations, Tags.database)
 
 
@@ -175,8 +179,27 @@ def check_cache_for_production(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_routes(**kwargs: Any) -> list[CheckMessage]:
+    """Report sessions in another database than users: no statement joins the two."""
+    configuration, _ = read_settings()
+    if configuration is None or not configuration.sessions_on:
+        return []
+    sessions, users = router.db_for_write(LoginSession), router.db_for_write(get_user_model())
+    if _location(sessions) == _location(users):
+        return []
+    return [
+        Error(
+            f"Login sessions are written to the database {sessions!r}, users to {users!r}: every "
+            "login and refresh would be refused or answered 503.",
+            hint="Have the router send the app label jwt_auth where the users are. If both are one "
+            "database after all, silence this.",
+            id="jwt_auth.E019",
+        )
+    ]
+
+
 def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Warn when the table of login sessions is not there: logins would be answered 503.
+    """Warn when a migration of ours was not applied: logins would be answered 503.
 
     Asks the database, and only when Django's checks of databases are asked for.
     """
@@ -185,16 +208,11 @@ def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> l
     if configuration is None or not configuration.sessions_on or alias not in (databases or ()):
         return []
     try:
-        tables = connections[alias].introspection.table_names()
+        are_applied = _are_migrations_applied(connections[alias])
     except (DatabaseError, ImproperlyConfigured):
         # Django's own checks and commands say so.
         return []
-    if LoginSession._meta.db_table in tables:
-        return []
-    # A database in which nothing is yet is about to be migrated; another than the default
-    # one may have been forgotten.
-    recorded = MigrationRecorder.Migration._meta.db_table in tables
-    if not recorded and alias == DEFAULT_DB_ALIAS:
+    if are_applied:
         return []
     return [
         Warning(
@@ -203,6 +221,24 @@ def check_migrations(databases: Sequence[str] | None = None, **kwargs: Any) -> l
             id="jwt_auth.W008",
         )
     ]
+
+
+def _location(alias: str) -> list[Any]:
+    # Projects have several aliases for one database, with other options.
+    return [connections[alias].settings_dict[name] for name in ("ENGINE", "NAME", "HOST", "PORT")]
+
+
+def _are_migrations_applied(connection: BaseDatabaseWrapper) -> bool:
+    tables = connection.introspection.table_names()
+    if MigrationRecorder.Migration._meta.db_table not in tables:
+        # The default database is about to be migrated. Another one may have been forgotten.
+        is_new = connection.alias == DEFAULT_DB_ALIAS
+        return is_new or LoginSession._meta.db_table in tables
+    loader = MigrationLoader(connection, load=False)
+    loader.load_disk()
+    ours = {key for key in loader.disk_migrations if key[0] == LoginSession._meta.app_label}
+    applied = MigrationRecorder(connection).applied_migrations()
+    return LoginSession._meta.db_table in tables and ours <= applied.keys()
 
 
 def _match_everybody(patterns: Any) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from traceback import extract_tb
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +32,12 @@ USER_AGENT_LENGTH = 255
 REASON_LENGTH = 32
 # One mark of a password; a session stores up to two, see users.PasswordMarks.
 MARK_LENGTH = 32
+
+# What a server says of a table or column that is not there: PostgreSQL by SQLSTATE, MariaDB and
+# MySQL by number, SQLite by text alone.
+_MISSING_STATES = frozenset({"42P01", "42703"})
+_MISSING_NUMBERS = frozenset({1054, 1146})
+_MISSING_TEXTS = ("no such table", "no such column", "has no column named")
 
 
 class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
@@ -266,7 +274,37 @@ def database_answers() -> Iterator[None]:
     try:
         yield
     except (DatabaseError, InterfaceError) as error:
-        # A missing table is said here too: an unapplied migration is no reason to
-        # hand out what cannot be revoked.
-        logger.exception("The database failed; has `manage.py migrate` been run?")
+        # An unapplied migration is an outage as well: without its row a session could not be
+        # revoked.
+        if _is_about_missing_table(error):
+            # The first entry is this function's, the second one that of the block.
+            block = extract_tb(error.__traceback__, limit=2)[-1]
+            _log_missing_table(f"{block.filename}:{block.lineno}")
+        else:
+            logger.exception("The database failed.")
         raise Unavailable from error
+
+
+def _is_about_missing_table(error: DatabaseError | InterfaceError) -> bool:
+    cause = error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    number = error.args[0] if error.args else None
+    text = str(number)
+    return (
+        state in _MISSING_STATES
+        or number in _MISSING_NUMBERS
+        or any(one in text for one in _MISSING_TEXTS)
+    )
+
+
+@functools.cache
+def _log_missing_table(place: str) -> None:
+    """Log the error that is being handled, once for each *place*: every request meets it."""
+    alias = router.db_for_write(LoginSession)
+    logger.exception(
+        "A table or a column is missing in the database %r. Run `manage.py migrate --database %s`; "
+        "`manage.py check --database %s` shows what else can be the cause.",
+        alias,
+        alias,
+        alias,
+    )

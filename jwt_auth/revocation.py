@@ -19,9 +19,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 from uuid import UUID
+from weakref import ReferenceType, ref
 
 from asgiref.sync import sync_to_async
 from django.core import mail
@@ -167,9 +169,11 @@ class RevocationList:
 
     def check(self, claims: VerifiedClaims) -> None:
         """See Revocations."""
+        # Before the list, which is given a session before it ceases to be pending.
+        is_pending = self._list().is_pending(claims.session_id)
         snapshot = self.current()
         _refuse_if(claims.session_id in snapshot.session_ids)
-        if not snapshot.complete:
+        if is_pending or not snapshot.complete:
             with database_answers():
                 revoked = _row(claims).exists()
             _refuse_if(revoked)
@@ -177,6 +181,7 @@ class RevocationList:
     async def acheck(self, claims: VerifiedClaims) -> None:
         """See Revocations."""
         one = self._list()
+        is_pending = one.is_pending(claims.session_id)
         snapshot = one.fresh(self._rules.clock())
         if snapshot is None:
             # Only the thread of a test knows of the transaction that is open there; for
@@ -185,7 +190,7 @@ class RevocationList:
             await one.await_(one.renew() if renew is None else await renew())
             snapshot = one.usable()
         _refuse_if(claims.session_id in snapshot.session_ids)
-        if not snapshot.complete:
+        if is_pending or not snapshot.complete:
             with database_answers():
                 revoked = await _row(claims).aexists()
             _refuse_if(revoked)
@@ -223,10 +228,13 @@ class RevocationList:
     def note(self, session_ids: Collection[UUID]) -> None:
         """Add the sessions as soon as their end is committed."""
         one = self._list()
+        add = partial(one.add, session_ids)
         if transaction.get_connection(one.alias).in_atomic_block:
             # The transaction may be a test's, which is never committed: look again.
             one.look_again()
-        transaction.on_commit(lambda: one.add(session_ids), using=one.alias)
+            # Another function that runs on commit may raise, and this one is then never called.
+            one.ask_until_over(session_ids, add)
+        transaction.on_commit(add, using=one.alias)
 
     def _list(self) -> _DatabaseList:
         alias = router.db_for_write(LoginSession)
@@ -278,6 +286,12 @@ class _Reading:
         self.began = began
         self.began_at = began_at
         self.ended_since: set[UUID] = set()
+        # The pending ends that had come to their commit or rollback when it began.
+        self.settles: dict[UUID, ReferenceType[object]] = {}
+        # Whether the transaction it runs in may see less than others have committed.
+        self.isolated = False
+        # Whether no thread could be started for it.
+        self.unattended = False
         self.claimed = False
         self.failed = False
         self.finished = _event()
@@ -306,9 +320,15 @@ class _DatabaseList:
         # The same, if it says enough by itself for as long as it is fresh.
         self.vouching: Snapshot | None = None
         self._late = False
+        # Sessions that are being ended, each with the function that is to run on commit. Django
+        # drops it after the commit or the rollback.
+        self._pending: dict[UUID, ReferenceType[object]] = {}
         # Done once any reader thread has run.
         self._has_run = _event()
+        # Whether a request has waited in vain for a thread to run, and none has run since.
         self._without_threads = False
+        # When a thread may be started again, after the system has refused one.
+        self._next_start = -math.inf
         self._newest: _Reading | None = None
         self._running: list[_Reading] = []
         self._reader: SimpleQueue[_Reading] | None = None
@@ -324,6 +344,20 @@ class _DatabaseList:
         """Have the next request see to a new list."""
         with self._lock:
             self._stale = True
+            self.vouching = None
+
+    def is_pending(self, session_id: UUID | None) -> bool:
+        """Tell whether the database has to say if this session has ended."""
+        return session_id in self._pending
+
+    def ask_until_over(self, session_ids: Collection[UUID], on_commit: Callable[[], None]) -> None:
+        """Have the database asked about these sessions while their transaction is open.
+
+        Django keeps *on_commit* until the transaction is over. The list decides again once it
+        was read since then.
+        """
+        with self._lock:
+            self._pending |= dict.fromkeys(session_ids, ref(on_commit))
             self.vouching = None
 
     def usable(self) -> Snapshot:
@@ -361,20 +395,25 @@ class _DatabaseList:
         """Wait until *reading* has finished, or is late."""
         if reading is None:
             return
-        if not self._without_threads:
+        if not (reading.unattended or self._without_threads):
             if self._serves_late() or self._timing.wait(reading.finished, self._patience(reading)):
                 return
             self._late = True
             if self._timing.wait(self._has_run, STARTING):
                 return
+            self._without_threads = True
         if self._claim(reading):
             self._read_here(reading)
+        elif not self._serves_late():
+            # Another request reads.
+            in_time = self._timing.wait(reading.finished, self._patience(reading))
+            self._late = self._late or not in_time
 
     async def await_(self, reading: _Reading | None) -> None:
         """See wait()."""
         if reading is None:
             return
-        if not self._without_threads:
+        if not (reading.unattended or self._without_threads):
             if self._serves_late() or await self._timing.async_wait(
                 reading.finished, self._patience(reading)
             ):
@@ -382,8 +421,12 @@ class _DatabaseList:
             self._late = True
             if await self._timing.async_wait(self._has_run, STARTING):
                 return
+            self._without_threads = True
         if self._claim(reading):
             await sync_to_async(self._read_here)(reading)
+        elif not self._serves_late():
+            in_time = await self._timing.async_wait(reading.finished, self._patience(reading))
+            self._late = self._late or not in_time
 
     def _serves_late(self) -> bool:
         """Tell whether the old list serves without a wait, because the last read was late.
@@ -399,17 +442,22 @@ class _DatabaseList:
     def add(self, session_ids: Collection[UUID]) -> None:
         """Note sessions whose end is committed."""
         with self._lock:
-            # A read that is under way may have begun before the commit.
-            for reading in self._running:
-                reading.ended_since.update(session_ids)
-            snapshot = self._snapshot
-            if snapshot is None:
-                return
-            snapshot.session_ids.update(session_ids)
-            if len(snapshot.session_ids) > LONGEST_LIST:
-                # As if it had been read too long: requests ask for their own session.
-                self._snapshot = dataclasses.replace(snapshot, session_ids=set(), complete=False)
-                self.vouching = None
+            self._add(session_ids)
+            for session_id in session_ids:
+                self._pending.pop(session_id, None)
+
+    def _add(self, session_ids: Collection[UUID]) -> None:
+        # A read that is under way may have begun before the commit.
+        for reading in self._running:
+            reading.ended_since.update(session_ids)
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        snapshot.session_ids.update(session_ids)
+        if len(snapshot.session_ids) > LONGEST_LIST:
+            # As if it had been read too long: requests ask for their own session.
+            self._snapshot = dataclasses.replace(snapshot, session_ids=set(), complete=False)
+            self.vouching = None
 
     def _age(self, snapshot: Snapshot, now: float) -> float:
         # The monotonic clock stands still while a machine sleeps, and the wall clock
@@ -425,6 +473,7 @@ class _DatabaseList:
         self._newest = reading
         self._running.append(reading)
         self._stale = False
+        reading.settles = self._over()
         if late:
             logger.warning("The list of ended sessions is late; the old one serves meanwhile.")
         if self._reader is None or late:
@@ -432,10 +481,18 @@ class _DatabaseList:
             self._reader = self._start_reader()
         if self._reader is not None:
             self._reader.put(reading)
-        # Without a thread, whoever has waited in vain reads.
+        else:
+            reading.unattended = True
         return reading
 
+    def _over(self) -> dict[UUID, ReferenceType[object]]:
+        """Return the pending ends whose transaction is over, whichever way."""
+        return {pk: on_commit for pk, on_commit in self._pending.items() if on_commit() is None}
+
     def _start_reader(self) -> SimpleQueue[_Reading] | None:
+        now = self._timing.monotonic()
+        if now < self._next_start:
+            return None
         readings: SimpleQueue[_Reading] = SimpleQueue()
         thread = threading.Thread(
             target=self._work, args=(readings,), name="jwt_auth.revocation", daemon=True
@@ -443,7 +500,10 @@ class _DatabaseList:
         try:
             thread.start()
         except RuntimeError:
-            logger.exception("No thread could be started to read the list of ended sessions.")
+            self._next_start = now + RETRY
+            logger.exception(
+                "No thread could be started to read the list of ended sessions; requests read it."
+            )
             return None
         return readings
 
@@ -454,6 +514,7 @@ class _DatabaseList:
         because the transaction of a request may see an older state than the others.
         """
         with self._lock:
+            self._without_threads = False
             if not self._has_run.done():
                 self._has_run.set_result(None)
         connection = connections[self.alias]
@@ -520,13 +581,14 @@ class _DatabaseList:
         reading.finished.set_result(None)
 
     def _read_here(self, reading: _Reading) -> None:
-        """Carry *reading* out on the connection of whoever has waited in vain for a thread.
+        """Carry *reading* out on the connection of a request that no thread reads for.
 
         A server that runs no threads but its own, as uWSGI without ``--enable-threads``,
         would otherwise never have a list.
         """
-        self._without_threads = True
         if transaction.get_connection(self.alias).in_atomic_block:
+            # REPEATABLE READ sees what was committed when it began: the read may only add.
+            reading.isolated = True
             # An error must not abort the transaction that is open here.
             with suppress(DatabaseError), transaction.atomic(using=self.alias):
                 self._read(reading)
@@ -538,22 +600,30 @@ class _DatabaseList:
 
         It may see less than what others have committed, so it only adds.
         """
-        self._stale = False
-        reading = _Reading(self._timing.monotonic(), self._rules.clock())
-        if self._snapshot is not None:
-            reading.ended_since |= self._snapshot.session_ids
+        with self._lock:
+            self._stale = False
+            reading = _Reading(self._timing.monotonic(), self._rules.clock())
+            reading.settles = self._over()
+            if self._snapshot is not None:
+                reading.ended_since |= self._snapshot.session_ids
         with suppress(Unavailable), database_answers():
-            self._keep(reading, self._query())
+            found = self._query()
+            with self._lock:
+                self._keep(reading, found)
 
     def _keep(self, reading: _Reading, found: set[UUID]) -> None:
-        if self._snapshot is not None and self._snapshot.number > reading.number:
+        before = self._snapshot
+        if before is not None and before.number > reading.number:
             # It was overtaken by a read that began later.
             return
+        session_ids = reading.ended_since | found
         complete = len(found) <= LONGEST_LIST
-        session_ids = reading.ended_since | found if complete else reading.ended_since
+        if reading.isolated and before is not None:
+            session_ids |= before.session_ids
+            complete = before.complete and len(session_ids) <= LONGEST_LIST
         interval = self._rules.interval
         self._snapshot = snapshot = Snapshot(
-            session_ids,
+            session_ids if complete else reading.ended_since,
             complete,
             reading.number,
             began=reading.began,
@@ -561,7 +631,17 @@ class _DatabaseList:
             ends=reading.began + interval,
             ends_at=reading.began_at + interval,
         )
-        self.vouching = snapshot if complete and not self._stale else None
+        if not reading.isolated:
+            self._settle(reading)
+        says_enough = complete and not self._stale and not self._pending
+        self.vouching = snapshot if says_enough else None
+
+    def _settle(self, reading: _Reading) -> None:
+        """Leave the ends to the list that were over when *reading* began."""
+        for session_id, on_commit in reading.settles.items():
+            # It may be pending anew, in a transaction that the read knows nothing of.
+            if self._pending.get(session_id) is on_commit:
+                del self._pending[session_id]
 
     def _query(self) -> set[UUID]:
         now = datetime.fromtimestamp(self._rules.clock(), UTC)

@@ -430,9 +430,10 @@ def _revoke_as_read(
     request: Any,
     now: datetime,
 ) -> None:
-    if not sessions.revoke(session, reason, now):
+    ended_at = _ended_at([session], now)
+    if not sessions.revoke(session, reason, ended_at):
         raise _LostRound
-    session.revoked_at, session.revoked_reason = now, reason
+    session.revoked_at, session.revoked_reason = ended_at, reason
     _note_ended([session])
     _announce(signals.session_ended, session, request)
 
@@ -497,7 +498,6 @@ def _end(
         found, ended = _in_rounds(lambda: _end_batch(sessions, live, last, reason, now))  # noqa: B023
         _note_ended(ended)
         for session in ended:
-            session.revoked_at, session.revoked_reason = now, reason
             _announce(signals.session_ended, session, request)
         count += len(ended)
         if progress is not None:
@@ -522,10 +522,22 @@ def _end_batch(
     if not found:
         return [], []
     batch = sessions.filter(pk__in=[session.pk for session in found])
-    if batch.end(reason, now) == len(found):
-        return found, found
-    ours = frozenset(batch.filter(revoked_at=now).values_list("pk", flat=True))
-    return found, [session for session in found if session.pk in ours]
+    ended, ended_at = found, _ended_at(found, now)
+    if batch.end(reason, ended_at) < len(found):
+        ours = frozenset(batch.filter(revoked_at=ended_at).values_list("pk", flat=True))
+        ended = [session for session in found if session.pk in ours]
+    for session in ended:
+        session.revoked_at, session.revoked_reason = ended_at, reason
+    return found, ended
+
+
+def _ended_at(sessions: Sequence[LoginSession], now: datetime) -> datetime:
+    """Return *now*, or when the last of *sessions* was used if that seems to lie ahead.
+
+    The host that has issued their access tokens may have a clock that is ahead of ours. The
+    list of ended sessions reaches back from this date, and has to outlast these tokens.
+    """
+    return max(now, *(session.rotated_at for session in sessions))
 
 
 def _pair(

@@ -160,9 +160,11 @@ def keys_read_once() -> Iterator[None]:
 def fresh_process() -> None:
     """Have each test begin as a process does that was just started: nothing is known."""
     # Not above: whoever needs only a key from here has no settings yet.
+    from jwt_auth.models import _log_missing_table
     from jwt_auth.runtime import forget
 
     forget()
+    _log_missing_table.cache_clear()
     cache.clear()
 
 

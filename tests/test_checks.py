@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.checks import run_checks
-from django.db import connection
+from django.db import OperationalError, ProgrammingError, connection, connections
+from django.db.migrations.recorder import MigrationRecorder
 
-from jwt_auth.models import LoginSession
+from jwt_auth.errors import Unavailable
+from jwt_auth.models import LoginSession, database_answers
 
 
 def found(**kwargs: Any) -> list[str]:
@@ -133,3 +136,75 @@ def test_the_table(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         with connection.schema_editor() as editor:
             editor.create_model(LoginSession)
+
+
+@pytest.mark.django_db
+def test_unapplied_migration_is_a_warning() -> None:
+    MigrationRecorder(connection).record_unapplied("jwt_auth", "0001_initial")
+    assert found(databases=["default"]) == ["jwt_auth.W008"]
+
+
+@pytest.mark.parametrize("name", ["ENGINE", "NAME", "HOST", "PORT", "CONN_MAX_AGE"])
+@pytest.mark.parametrize("moved", [LoginSession, get_user_model()])
+def test_sessions_in_another_database_than_users_are_an_error(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, name: str, moved: Any
+) -> None:
+    class Router:
+        def db_for_write(self, model: Any, **hints: Any) -> str | None:
+            return "elsewhere" if model is moved else None
+
+    changed = {**connections["default"].settings_dict, name: "7"}
+    if name == "ENGINE":
+        changed[name] = "django.db.backends.dummy"
+    monkeypatch.setitem(connections.settings, "elsewhere", changed)
+    settings.DATABASE_ROUTERS = [Router()]
+    try:
+        # Several aliases may lead to one database.
+        expected = [] if name == "CONN_MAX_AGE" else ["jwt_auth.E019"]
+        assert found(tags=["security"]) == expected
+        settings.JWT_AUTH = {"REFRESH_TOKEN_LIFETIME": None}
+        assert found(tags=["security"]) == []
+    finally:
+        del connections["elsewhere"]
+
+
+def of_postgresql(state: str) -> ProgrammingError:
+    """Return an error as Django raises it for an error of psycopg."""
+    error, error.__cause__ = ProgrammingError("whatever, in any language"), Exception()
+    error.__cause__.sqlstate = state  # type: ignore[union-attr]
+    return error
+
+
+MISSING = {
+    "table of SQLite": OperationalError("no such table: jwt_auth_loginsession"),
+    "column of SQLite": OperationalError("no such column: jwt_auth_loginsession.tenant"),
+    "inserted column of SQLite": OperationalError("table x has no column named tenant"),
+    "table of MariaDB": ProgrammingError(1146, "Table 'x' doesn't exist"),
+    "column of MariaDB": OperationalError(1054, "Unknown column 'tenant'"),
+    "table of PostgreSQL": of_postgresql("42P01"),
+    "column of PostgreSQL": of_postgresql("42703"),
+}
+OTHER = [OperationalError(), OperationalError(2013, "Lost connection"), of_postgresql("57P01")]
+
+
+@pytest.mark.parametrize("error", MISSING.values(), ids=MISSING)
+def test_missing_table_is_logged_once_for_each_place(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    for _ in range(3):
+        with pytest.raises(Unavailable), database_answers():
+            raise error
+    with pytest.raises(Unavailable), database_answers():
+        raise error
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+    assert "manage.py migrate --database default" in caplog.records[0].message
+
+
+@pytest.mark.parametrize("error", OTHER, ids=str)
+def test_other_failure_of_the_database_is_logged_each_time(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    for _ in range(3):
+        with pytest.raises(Unavailable), database_answers():
+            raise error
+    assert [record.message for record in caplog.records] == ["The database failed."] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 
 from jwt_auth import conf
 from jwt_auth.runtime import current
@@ -20,7 +23,30 @@ from tests.attacks.forge import b64
 from tests.conftest import private_pem, public_pem
 
 SECRET = "q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjGu1RpNi5o"
+# That of the tests' settings.
+SECRET_KEY = "tests-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ"
 NOT_CALLABLE = 7
+
+
+async def coroutine_function(*args: Any) -> Any:
+    """Return nothing, once it is awaited."""
+
+
+bound_coroutine_function = functools.partial(coroutine_function, 1)
+
+
+async def generator(*args: Any) -> Any:
+    """Yield nothing."""
+    yield
+
+
+class Awaited:
+    """A class, whose instances return something to await when they are called."""
+
+    __call__ = coroutine_function
+
+
+AWAITED = Awaited()
 
 
 def problems(jwt_auth: Any, settings: Any) -> list[tuple[str, str, str]]:
@@ -149,6 +175,35 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     "not unique": ({"USER_ID_FIELD": "email"}, "E009", "USER_ID_FIELD", "unique"),
     "reverse relation": ({"USER_ID_FIELD": "logentry"}, "E009", "USER_ID_FIELD", "unique"),
     "may be null": ({"USER_ID_FIELD": "last_login"}, "E009", "USER_ID_FIELD", "never null"),
+    **{
+        f"{name} is {function}": (
+            {name: f"tests.test_conf.{function}"},
+            "E008",
+            f"{name}: tests.test_conf.{function} is asynchronous",
+            "plain function",
+        )
+        for name in ("CLAIMS", "ROLES")
+        for function in ("coroutine_function", "bound_coroutine_function", "AWAITED", "generator")
+    },
+    **{
+        f"{name} is SECRET_KEY": (
+            {"SIGNING_KEY": SECRET, name: value},
+            "E018",
+            f"{name}{place} is SECRET_KEY",
+            "key of its own",
+        )
+        for name, place, value in (
+            ("SIGNING_KEY", "", SECRET_KEY),
+            ("SIGNING_KEY", "", SECRET_KEY.encode()),
+            ("VERIFYING_KEYS", "[0]", [{"kty": "oct", "k": b64(SECRET_KEY.encode())}]),
+        )
+    },
+    "a URL": (
+        {"VERIFYING_KEYS": ["https://id.example/published/signing/keys"], "SIGNING_KEY": SECRET},
+        "E005",
+        "VERIFYING_KEYS[0]",
+        "TRUSTED_ISSUERS",
+    ),
     "no dots": ({"CLAIMS": ".f"}, "E008", "CLAIMS", "dotted path"),
     **{
         f"the path {path!r}": ({"ROLES": path}, "E008", "ROLES", "dotted path")
@@ -473,9 +528,9 @@ def test_a_secret_key_of_startproject_is_an_error_in_production(settings: Any) -
     assert found == {"jwt_auth.E013", "jwt_auth.W001"}
     assert conf.load_settings().ring
     settings.JWT_AUTH = {"SIGNING_KEY": settings.SECRET_KEY}
-    assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E013"]
+    assert [one.id for one in conf.read_settings()[1] if one.deploy] == ["jwt_auth.E013"]
     settings.JWT_AUTH = {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [None]}
-    assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E013"]
+    assert [one.id for one in conf.read_settings()[1] if one.deploy] == ["jwt_auth.E013"]
     settings.JWT_AUTH = {"SIGNING_KEY": SECRET}
     assert conf.read_settings()[1] == []
 
@@ -507,7 +562,7 @@ def test_it_is_one_among_the_keys_that_verify_too(
     settings.SECRET_KEY = insecure
     settings.JWT_AUTH = {"VERIFYING_KEYS": [None]}
     assert [one.id for one in conf.read_settings()[1]].count("jwt_auth.E013") == 1
-    settings.SECRET_KEY = SECRET
+    settings.SECRET_KEY = SECRET_KEY
     # A key derived from a fallback verifies as well.
     settings.SECRET_KEY_FALLBACKS = [insecure]
     for trusted in ({}, {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [None]}):
@@ -536,12 +591,22 @@ def test_a_decryption_key_under_two_names_is_an_error(settings: Any) -> None:
     assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E006"]
 
 
-@pytest.mark.parametrize("form", [str, str.encode])
-def test_a_fallback_of_secret_key_does_not_encrypt(settings: Any, form: Any) -> None:
-    settings.SECRET_KEY_FALLBACKS = ["q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjG"]
-    secret = form(settings.SECRET_KEY_FALLBACKS[0])
-    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, "ENCRYPTION_KEY": secret}
-    assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E014"]
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("ENCRYPTION_KEY", "E014"), ("SIGNING_KEY", "E018")],
+    ids=["ENCRYPTION_KEY", "SIGNING_KEY"],
+)
+def test_fallback_of_secret_key_serves_no_other_purpose(
+    settings: Any, tmp_path: Path, name: str, number: str, form: Callable[[str, Path], Any]
+) -> None:
+    fallback, path = "q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjG", tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_text(fallback)
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, name: form(fallback, path)}
+    assert conf.read_settings()[1] == []
+    settings.SECRET_KEY_FALLBACKS = [fallback]
+    assert [one.id for one in conf.read_settings()[1]] == [f"jwt_auth.{number}"]
 
 
 @pytest.mark.parametrize("name", ["ENCRYPTION_KEY", "VERIFYING_KEYS"])
@@ -550,6 +615,73 @@ def test_without_secret_key_there_is_a_problem_and_no_crash(settings: Any, name:
     value: Any = "q8Zr-3nVQm4sT0xW7bKf2LhYc9Ea6DjG" if name == "ENCRYPTION_KEY" else [None]
     settings.JWT_AUTH = {"SIGNING_KEY": SECRET, name: value, "REFRESH_TOKEN_LIFETIME": None}
     assert [one.id for one in conf.read_settings()[1]] == ["jwt_auth.E012"]
+
+
+# What `os.environ.get()` returns for an empty variable.
+NONE: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "verifies": (
+        {"JWT_AUTH": {"SIGNING_KEY": SECRET, "VERIFYING_KEYS": [None]}},
+        ["W011"],
+        "SECRET_KEY can sign",
+    ),
+    "verifies twice": ({"JWT_AUTH": {"VERIFYING_KEYS": [None]}}, ["E006", "W011"], "SECRET_KEY"),
+    "decrypts": (
+        {"JWT_AUTH": {"ENCRYPTION_KEY": SECRET, "DECRYPTION_KEYS": [None]}},
+        ["W011"],
+        "in plain",
+    ),
+    "a fallback": ({"SECRET_KEY_FALLBACKS": [None]}, ["W011"], "SECRET_KEY_FALLBACKS"),
+    "an empty fallback": ({"SECRET_KEY_FALLBACKS": [""]}, ["E012"], "derive keys from it"),
+    "empty bytes as a fallback": ({"SECRET_KEY_FALLBACKS": [b""]}, ["E012"], "SECRET_KEY_FALL"),
+}
+
+
+@pytest.mark.parametrize(("slip", "ids", "said"), NONE.values(), ids=NONE)
+def test_empty_variable_among_keys_is_reported(
+    settings: Any, slip: dict[str, Any], ids: list[str], said: str
+) -> None:
+    for name, value in slip.items():
+        setattr(settings, name, value)
+    found = problems(getattr(settings, "JWT_AUTH", {}), settings)
+    assert sorted(one[0] for one in found) == ids
+    assert said in str(found)
+
+
+def test_encryption_key_that_is_none_is_a_warning_for_production(settings: Any) -> None:
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET, "ENCRYPTION_KEY": None}
+    [problem] = conf.read_settings()[1]
+    assert (problem.id, problem.deploy) == ("jwt_auth.W012", True)
+    settings.JWT_AUTH = {"SIGNING_KEY": SECRET}
+    assert conf.read_settings()[1] == []
+
+
+def test_coroutine_function_may_find_the_users_of_another_issuer(settings: Any) -> None:
+    users = "tests.test_conf.coroutine_function"
+    assert problems(trusting(USER=users), settings) == []
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "Europe/Berlin"])
+@pytest.mark.parametrize("is_naive", [True, False])
+def test_database_of_local_times_is_an_error(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, zone: str, is_naive: bool
+) -> None:
+    monkeypatch.setattr(connection, "timezone", ZoneInfo(zone))
+    monkeypatch.setattr(connection.features, "supports_timezones", not is_naive)
+    expected = ["E010"] if is_naive and zone == "Europe/Berlin" else []
+    assert [one[0] for one in problems({}, settings)] == expected
+    # Without sessions, times are not stored.
+    assert problems({"REFRESH_TOKEN_LIFETIME": None}, settings) == []
+
+
+def test_database_without_autocommit_is_an_error(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "AUTOCOMMIT", False)
+    [(number, message, hint)] = problems({}, settings)
+    assert (number, "'default'" in message, "DATABASES" in hint) == ("E020", True, True)
+    with pytest.raises(ImproperlyConfigured, match="AUTOCOMMIT"):
+        current()
+    assert problems({"REFRESH_TOKEN_LIFETIME": None}, settings) == []
 
 
 def test_a_key_file_that_others_can_read_is_a_warning(settings: Any, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -46,6 +48,7 @@ class StillTiming(Timing):
         self.ticks = 1_000.0
         self.times_out = False
         self.waits = 0
+        self.is_awaited = threading.Event()
         self._readers: dict[threading.Thread, SimpleQueue[Any]] = {}
 
     def wall(self) -> float:
@@ -64,6 +67,7 @@ class StillTiming(Timing):
     def wait(self, event: Future[None], seconds: float) -> bool:
         """See Timing."""
         self.waits += 1
+        self.is_awaited.set()
         if self.times_out:
             self.move(0 if event.done() else seconds)
         else:
@@ -97,15 +101,21 @@ class Database:
 
     def __init__(self) -> None:
         self.ended: set[UUID] = set()
-        self.reads = 0
+        # The name of the thread that each read ran in.
+        self.readers: list[str] = []
         self.hold: threading.Event | None = None
         self.error: Exception | None = None
         # Released by each read when it arrives.
         self.arrivals = threading.Semaphore(0)
 
+    @property
+    def reads(self) -> int:
+        """How many reads have arrived."""
+        return len(self.readers)
+
     def read(self, alias: str, since: datetime) -> set[UUID]:
         """Answer as `ended_sessions` does."""
-        self.reads += 1
+        self.readers.append(threading.current_thread().name)
         found = set(self.ended)
         hold = self.hold
         self.arrivals.release()
@@ -477,23 +487,206 @@ def test_request_reads_where_no_thread_runs(
     assert (database.reads, timing.ticks) == (2, before)
 
 
-def test_request_reads_when_no_thread_can_be_started(
+@both_paths
+def test_thread_reads_once_one_runs(
     revocations: RevocationList,
     database: Database,
     timing: StillTiming,
+    check: Check,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+    may_run, work = threading.Event(), revocation._DatabaseList._work
 
+    def start_late(one: Any, readings: Any) -> None:
+        may_run.wait(DEADLOCK)
+        work(one, readings)
+
+    monkeypatch.setattr(revocation._DatabaseList, "_work", start_late)
+    timing.times_out = True
+    assert check(revocations, uuid4()) == "good"
+    may_run.set()
+    revocations._list()._has_run.result(DEADLOCK)
+    timing.times_out = False
+    timing.move(INTERVAL)
+    # The first read was late, so the second one is not waited for.
+    assert check(revocations, uuid4()) == "good"
+    database.wait_for_reads(2)
+    assert [name == READER for name in database.readers] == [False, True]
+
+
+READER = "jwt_auth.revocation"
+
+
+@contextmanager
+def no_reader_threads() -> Iterator[None]:
+    """Have the system refuse to start a reader."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == READER:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+@both_paths
+def test_request_reads_at_once_when_no_thread_can_be_started(
+    revocations: RevocationList, database: Database, timing: StillTiming, check: Check
+) -> None:
     session = uuid4()
     database.ended = {session}
-    timing.times_out = True
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", fail)
-        assert sync_check(revocations, session) == "session_ended"
+    with no_reader_threads():
+        assert check(revocations, session) == "session_ended"
+        timing.move(INTERVAL)
+        assert check(revocations, uuid4()) == "good"
+    assert (database.reads, timing.waits) == (2, 0)
+    assert READER not in database.readers
+
+
+@both_paths
+def test_request_reads_when_no_second_thread_can_be_started(
+    revocations: RevocationList, database: Database, timing: StillTiming, check: Check
+) -> None:
+    session = uuid4()
+    assert check(revocations, session) == "good"
+    # The first one has ended, since no request has asked for a while.
+    timing.end_readers()
     timing.move(INTERVAL)
-    assert sync_check(revocations, session) == "session_ended"
+    database.ended = {session}
+    with no_reader_threads():
+        assert check(revocations, session) == "session_ended"
+
+
+@both_paths
+def test_thread_is_started_again_some_time_after_one_failed(
+    revocations: RevocationList,
+    database: Database,
+    timing: StillTiming,
+    check: Check,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with no_reader_threads():
+        for _ in range(3):
+            assert check(revocations, uuid4()) == "good"
+            timing.move(INTERVAL)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    timing.move(revocation.RETRY - 3 * INTERVAL - 0.01)
+    assert check(revocations, uuid4()) == "good"
+    assert READER not in database.readers
+    timing.move(INTERVAL)
+    assert check(revocations, uuid4()) == "good"
+    assert database.readers[-1] == READER
+
+
+def test_request_waits_for_another_one_that_reads(
+    revocations: RevocationList, database: Database, timing: StillTiming
+) -> None:
+    database.hold = threading.Event()
+    session = uuid4()
+    database.ended = {session}
+    with no_reader_threads(), ThreadPoolExecutor(2) as pool:
+        reading = pool.submit(sync_check, revocations, uuid4())
+        database.wait_for_reads(1)
+        waiting = pool.submit(sync_check, revocations, session)
+        assert timing.is_awaited.wait(DEADLOCK)
+        database.hold.set()
+        assert (reading.result(), waiting.result()) == ("good", "session_ended")
+    assert database.reads == 1
+
+
+@pytest.mark.parametrize("check", [sync_check, async_check], ids=["sync", "async"])
+def test_request_that_reads_and_hangs_costs_the_others_one_wait(
+    revocations: RevocationList, database: Database, timing: StillTiming, check: Check
+) -> None:
+    with no_reader_threads(), ThreadPoolExecutor(1) as pool:
+        assert check(revocations, uuid4()) == "good"
+        database.wait_for_reads(1)
+        database.hold = threading.Event()
+        timing.move(INTERVAL)
+        reading = pool.submit(sync_check, revocations, uuid4())
+        database.wait_for_reads(1)
+        timing.times_out = True
+        assert check(revocations, uuid4()) == "good"
+        # In the same interval the old list serves, and in the next one another request reads.
+        timing.move(-0.5 * INTERVAL)
+        for _ in range(3):
+            assert check(revocations, uuid4()) == "good"
+        database.hold.set()
+        assert reading.result() == "good"
+    assert (timing.waits, database.reads) == (1, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestInTransactions:
+    """A request that reads the list itself, inside of a transaction that others do not see."""
+
+    @both_paths
+    def test_read_only_adds(
+        self, revocations: RevocationList, database: Database, timing: StillTiming, check: Check
+    ) -> None:
+        known, late = uuid4(), uuid4()
+        with no_reader_threads():
+            database.ended = {known}
+            assert check(revocations, known) == "session_ended"
+            # As after the first query of a transaction, with REPEATABLE READ.
+            timing.move(INTERVAL)
+            database.ended = {late}
+            with transaction.atomic():
+                assert check(revocations, known) == "session_ended"
+                assert check(revocations, late) == "session_ended"
+            assert database.reads == 2
+            timing.move(INTERVAL)
+            assert check(revocations, known) == "good"
+
+    def test_read_only_adds_to_what_came_meanwhile(
+        self, revocations: RevocationList, database: Database, timing: StillTiming
+    ) -> None:
+        first, second = uuid4(), uuid4()
+        one = revocations._list()
+        with no_reader_threads(), transaction.atomic():
+            assert sync_check(revocations, first) == "good"
+            timing.move(INTERVAL)
+            early, late = revocation._Reading(1.0, 1.0), one.renew()
+            assert late is not None
+            late.number, early.number = early.number, late.number
+            one._keep(early, {first})
+            database.ended = {second}
+            one.wait(late)
+            assert sync_check(revocations, first) == "session_ended"
+            assert sync_check(revocations, second) == "session_ended"
+
+    def test_long_list_stays_incomplete(
+        self,
+        revocations: RevocationList,
+        database: Database,
+        timing: StillTiming,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(revocation, "LONGEST_LIST", 2)
+        one = revocations._list()
+        with no_reader_threads():
+            database.ended = {uuid4(), uuid4(), uuid4()}
+            assert sync_check(revocations, uuid4()) == "good"
+            for ended, complete in (({uuid4()}, False), (set(), False)):
+                database.ended = ended
+                timing.move(INTERVAL)
+                with transaction.atomic():
+                    assert sync_check(revocations, uuid4()) == "good"
+                assert one._snapshot is not None
+                assert one._snapshot.complete is complete
+            timing.move(INTERVAL)
+            assert sync_check(revocations, uuid4()) == "good"
+            assert one._snapshot.complete
+            # What it adds may be too much as well.
+            for ended in ({uuid4()}, {uuid4(), uuid4()}):
+                database.ended = ended
+                timing.move(INTERVAL)
+                with transaction.atomic():
+                    assert sync_check(revocations, uuid4()) == "good"
+            assert not one._snapshot.complete
 
 
 def test_connection_that_fails_before_the_read_is_a_failed_read(
@@ -709,7 +902,7 @@ class TestWithCommits:
     """The list as its own thread reads it, outside of any test's transaction."""
 
     @pytest.fixture
-    def pair(self, make_user: Any) -> sessions.TokenPair:
+    def pair(self, clock: Clock, make_user: Any) -> sessions.TokenPair:
         pair = sessions.start(make_user())
         verify(pair.access_token)
         return pair
@@ -751,3 +944,138 @@ class TestWithCommits:
             os._exit(0 if runtime._current is None else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert current() is before
+
+
+@pytest.mark.django_db(transaction=True)
+class TestOpenTransactions:
+    """Ends that wait for their commit, and ends that this process never hears of again."""
+
+    @pytest.fixture(autouse=True)
+    def move(
+        self, clock: Clock, timing: StillTiming, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[], None]:
+        """Return a function that moves the time until the list is renewed."""
+        monkeypatch.setattr(revocation, "Timing", lambda: timing)
+
+        def move() -> None:
+            clock.move(seconds=INTERVAL)
+            timing.move(INTERVAL)
+
+        return move
+
+    @pytest.fixture
+    def pair(self, move: Any, make_user: Any) -> sessions.TokenPair:
+        pair = sessions.start(make_user())
+        verify(pair.access_token)
+        return pair
+
+    @pytest.fixture
+    def other(self, make_user: Any) -> str:
+        """Return an access token of a session that does not end."""
+        return str(sessions.start(make_user("eve")).access_token)
+
+    @pytest.mark.parametrize("ask", [verify, async_to_sync(averify)], ids=["sync", "async"])
+    def test_end_counts_at_once_when_another_function_raises_on_commit(
+        self,
+        pair: sessions.TokenPair,
+        other: str,
+        move: Callable[[], None],
+        ask: Any,
+        django_assert_num_queries: Any,
+    ) -> None:
+        assert pair.session_id is not None
+        ask(other)
+        with suppress(ZeroDivisionError), transaction.atomic():
+            transaction.on_commit(lambda: 1 / 0)
+            sessions.end(pair.session_id)
+            # The list is read meanwhile, and does not have the session.
+            move()
+            with django_assert_num_queries(0):
+                ask(other)
+        for _ in range(3):
+            with django_assert_num_queries(1), pytest.raises(SessionEnded):
+                ask(pair.access_token)
+            with django_assert_num_queries(0):
+                ask(other)
+        # The next list has it.
+        move()
+        with pytest.raises(SessionEnded):
+            ask(pair.access_token)
+        with django_assert_num_queries(0), pytest.raises(SessionEnded):
+            ask(pair.access_token)
+
+    @pytest.mark.parametrize("ask", [verify, async_to_sync(averify)], ids=["sync", "async"])
+    @pytest.mark.parametrize("savepoint", [True, False])
+    def test_end_that_was_rolled_back_counts_for_nothing(
+        self,
+        pair: sessions.TokenPair,
+        other: str,
+        move: Callable[[], None],
+        ask: Any,
+        savepoint: bool,
+        django_assert_num_queries: Any,
+    ) -> None:
+        assert pair.session_id is not None
+        with transaction.atomic() if savepoint else nullcontext():
+            with transaction.atomic():
+                sessions.end(pair.session_id)
+                # This request sees what it has done.
+                with pytest.raises(SessionEnded):
+                    ask(pair.access_token)
+                transaction.set_rollback(True)
+            with django_assert_num_queries(1):
+                ask(pair.access_token)
+        # The list that is read since then decides again.
+        move()
+        ask(pair.access_token)
+        claims, revocations = verify(pair.access_token), current().authenticator.revocations
+        assert revocations is not None
+        with django_assert_num_queries(0):
+            assert revocations.vouch(claims, time.time())
+            ask(pair.access_token)
+
+    def test_end_stays_pending_while_its_transaction_is_open(
+        self, pair: sessions.TokenPair, other: str, move: Callable[[], None]
+    ) -> None:
+        assert pair.session_id is not None
+        with transaction.atomic():
+            sessions.end(pair.session_id)
+            for _ in range(3):
+                move()
+                assert verify(other)
+                with pytest.raises(SessionEnded):
+                    verify(pair.access_token)
+
+    def test_read_settles_no_later_end(self, pair: sessions.TokenPair, timing: StillTiming) -> None:
+        one: Any = current().authenticator.revocations._list()  # type: ignore[union-attr]
+        first, second = (lambda: None), (lambda: None)
+        one.ask_until_over([pair.session_id], first)
+        del first
+        reading = revocation._Reading(timing.ticks, time.time())
+        reading.settles = one._over()
+        assert set(reading.settles) == {pair.session_id}
+        one.ask_until_over([pair.session_id], second)
+        del second
+        one._keep(reading, set())
+        assert one.is_pending(pair.session_id)
+
+    def test_request_that_meets_the_read_that_settles_an_end_is_refused(
+        self, pair: sessions.TokenPair, timing: StillTiming, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        revocations: Any = current().authenticator.revocations
+        one, session_id = revocations._list(), pair.session_id
+        fresh = one.fresh
+        LoginSession.objects.filter(pk=session_id).end("x", timezone.now())
+        one.ask_until_over([session_id], lambda: None)
+
+        def meet(now: float) -> Any:
+            before = fresh(now)
+            reading = revocation._Reading(timing.ticks, now)
+            reading.settles = one._over()
+            one._keep(reading, {session_id})
+            return before
+
+        monkeypatch.setattr(one, "fresh", meet)
+        with pytest.raises(SessionEnded):
+            verify(pair.access_token)
+        assert not one.is_pending(session_id)

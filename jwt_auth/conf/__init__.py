@@ -16,6 +16,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 
 from jwt_auth.conf.cookies import CookieSettings, read_cookies
+from jwt_auth.conf.database import check_database
 from jwt_auth.conf.issuers import IssuerSettings, read_trusted_issuers
 from jwt_auth.conf.keys import derive_keys, has_secret_key, read_encryption, read_ring
 from jwt_auth.conf.rates import Rate, read_rates
@@ -147,6 +148,7 @@ class _Reader(Report):
                 "SECRET_KEY is empty: the keys of refresh tokens are derived from it.",
                 "Set SECRET_KEY.",
             )
+        self._secret_key_fallbacks()
         access_lifetime = self.duration(
             "ACCESS_TOKEN_LIFETIME", timedelta(minutes=5), least=timedelta(seconds=1)
         )
@@ -165,6 +167,8 @@ class _Reader(Report):
                 "REFRESH_TOKEN_LIFETIME is longer than a year.",
                 "A device that nobody has used for so long has been lost or sold.",
             )
+        if refresh_lifetime is not None:
+            check_database(self)
         revocation_interval = self.optional_duration("REVOCATION_INTERVAL", timedelta(seconds=1))
         ring = read_ring(self) if has_secret_key() else None
         issuer = self.optional_text("ISSUER")
@@ -232,6 +236,21 @@ class _Reader(Report):
                 "jwt_auth have no prefix.",
             )
         self.names("JWT_AUTH", NAMES, without=djangos)
+
+    def _secret_key_fallbacks(self) -> None:
+        fallbacks = django_settings.SECRET_KEY_FALLBACKS
+        if "" in fallbacks or b"" in fallbacks:
+            self.error(
+                "E012",
+                "SECRET_KEY_FALLBACKS has an empty value: an attacker can derive keys from it.",
+                "Take it out. It may come from an empty variable of the environment.",
+            )
+        if None in fallbacks:
+            self.warning(
+                "W011",
+                "SECRET_KEY_FALLBACKS has None: no earlier SECRET_KEY counts.",
+                "Take it out. It may come from an empty variable of the environment.",
+            )
 
     def _grace(self, access_lifetime: timedelta) -> timedelta:
         # Beyond half of the access token's life a thief and a victim who refresh at

@@ -80,7 +80,7 @@ def _read(report: Report, issuer: str) -> IssuerSettings:
         algorithms=_algorithms(report),
         types=_types(report),
         revoked_url=_url(report, "REVOKED_URL"),
-        user=report.callable("USER", None),
+        user=report.callable("USER", None, is_awaited=True),
     )
 
 

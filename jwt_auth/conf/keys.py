@@ -21,12 +21,14 @@ from jwt_auth.tokens.keys import (
     KeyRing,
     MissingExtra,
     UnusableKey,
+    identify_secret,
     load_key,
     load_secret,
 )
 
 # What startproject begins a SECRET_KEY with, which may be in a repository.
 _INSECURE = b"django-insecure-"
+_PATH_BEGINNINGS = ("./", "../", "~/", "file:", "http:", "https:")
 _KEY_FILE_ENDINGS = (".pem", ".key", ".pub", ".der", ".crt", ".cer", ".jwk", ".json", ".txt")
 
 
@@ -77,7 +79,7 @@ def read_ring(report: Report) -> KeyRing | None:
 
 def _derived(report: Report, algorithm: str | None) -> list[Key]:
     """Return the keys that are derived from ``SECRET_KEY``, and say what is wrong with it."""
-    if any(one.startswith(_INSECURE) for one in _secret_keys() if isinstance(one, bytes)):
+    if any(one.startswith(_INSECURE) for one in _secret_keys()):
         _insecure(report, "SECRET_KEY or a fallback")
     return derived_signing_keys(_hmac_algorithm(algorithm))
 
@@ -114,10 +116,22 @@ def _verifying_keys(report: Report, algorithm: str | None) -> Iterator[Key]:
         if form is None:
             # As for SIGNING_KEY: the step from or to a key of its own.
             yield from _derived(report, algorithm)
+            _none_among_keys(
+                report, "VERIFYING_KEYS", "SECRET_KEY can sign access tokens, with any role"
+            )
             continue
         key = _key(report, f"VERIFYING_KEYS[{position}]", form, algorithm, private=False)
         if key is not None:
             yield key
+
+
+def _none_among_keys(report: Report, name: str, meaning: str) -> None:
+    report.warning(
+        "W011",
+        f"{name} has None: {meaning}.",
+        "Take it out when the change of keys is over. An empty variable of the environment is "
+        "None as well.",
+    )
 
 
 def _key(
@@ -130,6 +144,14 @@ def _key(
     # Of whatever form, and for whatever it is there: who knows a secret that verifies can sign.
     if key is not None and isinstance(key.verifying, bytes) and key.verifying.startswith(_INSECURE):
         _insecure(report, name)
+    if key is not None and key.identity in _identities_of_secret_keys():
+        # RFC 8725 section 3.5: one key, one purpose. Services that verify would have SECRET_KEY.
+        report.error(
+            "E018",
+            f"{name} is SECRET_KEY or one of its fallbacks.",
+            "Make a key of its own, or leave SIGNING_KEY out: a key that is derived from "
+            "SECRET_KEY then signs.",
+        )
     return key
 
 
@@ -145,8 +167,8 @@ def _loaded(report: Report, name: str, form: Any, load: Callable[[Any], Any]) ->
     if isinstance(form, str) and _looks_like_a_path(form):
         report.error(
             "E005",
-            f"{name} looks like the path of a file, and would be taken as the secret itself.",
-            "Write pathlib.Path(…) around it.",
+            f"{name} looks like a path or a URL, and would be taken as the secret itself.",
+            "Write pathlib.Path(…) around a path. Keys at a URL are for TRUSTED_ISSUERS.",
         )
         return None
     if isinstance(form, Path):
@@ -174,6 +196,15 @@ def read_encryption(report: Report, ring: KeyRing | None) -> Encryption | None:
         lambda value: isinstance(value, list | tuple),
         "a list of keys",
     )
+    if form is None and "ENCRYPTION_KEY" in report.raw:
+        report.warning(
+            "W012",
+            "ENCRYPTION_KEY is None: access tokens are not encrypted.",
+            "Leave it out if that is meant. An empty variable of the environment is None as well.",
+            deploy=True,
+        )
+    if None in others:
+        _none_among_keys(report, "DECRYPTION_KEYS", "access tokens in plain are accepted")
     if form is None and not others:
         return None
     try:
@@ -193,14 +224,13 @@ def read_encryption(report: Report, ring: KeyRing | None) -> Encryption | None:
         if one is not None
     ]
     keys = []
-    secret_keys = _secret_keys()
     for name, one in named:
         key: Any = _loaded(report, name, one, jwe.load_encryption_key)
         if key is None:
             return None
         # RFC 8725 section 3.5: one key, one purpose.
         is_signing = ring is not None and key.identity in ring.identities
-        if is_signing or one in secret_keys:
+        if is_signing or key.identity in _identities_of_secret_keys():
             report.error(
                 "E014",
                 f"{name} is a signing key or SECRET_KEY as well.",
@@ -265,11 +295,17 @@ def derived_signing_keys(algorithm: str) -> list[Key]:
     return [load_secret(secret, algorithm) for secret in dict.fromkeys(derived)]
 
 
-def _secret_keys() -> list[Any]:
-    """Return ``SECRET_KEY`` and its fallbacks, as text and as bytes; a verifier may have none."""
+def _secret_keys() -> list[bytes]:
+    """Return ``SECRET_KEY`` and its fallbacks; a verifier may have none."""
     values: list[Any] = [django_settings.SECRET_KEY] if has_secret_key() else []
     values += django_settings.SECRET_KEY_FALLBACKS
-    return values + [one.encode("utf-8", "ignore") for one in values if isinstance(one, str)]
+    texts = [one.encode("utf-8", "ignore") if isinstance(one, str) else one for one in values]
+    return [one for one in texts if isinstance(one, bytes)]
+
+
+def _identities_of_secret_keys() -> set[str]:
+    """Return the identities that keys made of ``SECRET_KEY`` or a fallback have."""
+    return set(map(identify_secret, _secret_keys()))
 
 
 def has_secret_key() -> bool:
@@ -283,7 +319,7 @@ def has_secret_key() -> bool:
 def _looks_like_a_path(text: str) -> bool:
     if "\n" in text:
         return False
-    if text.endswith(_KEY_FILE_ENDINGS) or text.startswith(("./", "../", "~/", "file:")):
+    if text.endswith(_KEY_FILE_ENDINGS) or text.startswith(_PATH_BEGINNINGS):
         return True
     # A random secret in base64 may begin with a slash; a file that is there decides.
     return text.startswith("/") and os.path.isfile(text)

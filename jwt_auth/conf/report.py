@@ -6,8 +6,10 @@ import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import isasyncgenfunction
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.utils.module_loading import import_string
 
 # Beyond this a duration is a mistake, and `now` plus it may be no datetime.
@@ -131,8 +133,11 @@ class Report:
             return None
         return self.duration(name, default, least=least)
 
-    def callable(self, name: str, default: str | None) -> Any:
-        """Return the function whose dotted path the member is, or `None`."""
+    def callable(self, name: str, default: str | None, *, is_awaited: bool = False) -> Any:
+        """Return the function whose dotted path the member is, or `None`.
+
+        With *is_awaited* it may be a coroutine function.
+        """
         path = self.get(
             name,
             default,
@@ -152,6 +157,14 @@ class Report:
                 "E008", f"{name}: {path} cannot be called.", "Give the dotted path of a function."
             )
             return None
+        if not is_awaited and _is_asynchronous(found):
+            self.error(
+                "E008",
+                f"{name}: {path} is asynchronous, and its result would never be awaited.",
+                "Give the dotted path of a plain function, such as "
+                "asgiref.sync.async_to_sync() returns.",
+            )
+            return None
         return found
 
     def error(self, number: str, message: str, hint: str, *, deploy: bool = False) -> None:
@@ -162,6 +175,12 @@ class Report:
             self.problems.append(problem)
 
     warning = error
+
+
+def _is_asynchronous(function: Any) -> bool:
+    # A class is called to make an instance, whatever a call of the instance does.
+    call = None if isinstance(function, type) else getattr(function, "__call__", None)  # noqa: B004
+    return any(iscoroutinefunction(one) or isasyncgenfunction(one) for one in (function, call))
 
 
 def is_text(value: Any) -> bool:

@@ -362,18 +362,18 @@ class Followed(Generic[T]):
         # will this one, as far as anyone can tell.
         return attempt.awaited or (missing and not self._failing)
 
-    def wait(self, attempt: Attempt | None) -> None:
-        """Wait until *attempt* has finished, or is overdue."""
+    def wait(self, attempt: Attempt | None, most: float = math.inf) -> None:
+        """Wait until *attempt* has finished, is overdue, or has taken *most* seconds."""
         if attempt is not None:
             with suppress(TimeoutError):
-                attempt.finished.result(self._patience(attempt))
+                attempt.finished.result(self._patience(attempt, most))
 
-    async def await_(self, attempt: Attempt | None) -> None:
+    async def await_(self, attempt: Attempt | None, most: float = math.inf) -> None:
         """See wait()."""
         if attempt is not None:
             finished = asyncio.wrap_future(attempt.finished)
             with suppress(TimeoutError):
-                await asyncio.wait_for(finished, self._patience(attempt))
+                await asyncio.wait_for(finished, self._patience(attempt, most))
 
     def _now(self) -> _Moment:
         return _Moment(time.monotonic(), self._clock())
@@ -382,9 +382,9 @@ class Followed(Generic[T]):
         found = self._found
         return math.inf if found is None else now.since(found[1])
 
-    def _patience(self, attempt: Attempt) -> float:
+    def _patience(self, attempt: Attempt, most: float) -> float:
         waited = abs(time.monotonic() - attempt.began.monotonic)
-        return max(0.0, DEADLINE - waited)
+        return max(0.0, min(most, DEADLINE) - waited)
 
     def _start(self, attempt: Attempt) -> None:
         # A thread for each fetch: there are few, and none is left when a process forks.

@@ -27,6 +27,7 @@ from jwt_auth.tokens.keys import (
     KeyForm,
     UnusableKey,
     demand_secrecy,
+    identify_secret,
     read_file,
     read_material,
     thumbprint,
@@ -216,8 +217,8 @@ def _of_secret(secret: bytes, kid: str | None) -> EncryptionKey:
         content_key = hmac.digest(secret, b"jwt_auth encryption key", "sha256")
     digest = hmac.digest(secret, b"jwt_auth encryption key id", "sha256")
     name = kid or urlsafe_b64encode(digest[:12]).decode("ascii")
-    identity = hmac.digest(secret, b"jwt_auth key id", "sha256").hex()
-    return EncryptionKey(name, "dir", identity, OctKey.import_key(content_key), 0)
+    content = OctKey.import_key(content_key)
+    return EncryptionKey(name, "dir", identify_secret(secret), content, 0)
 
 
 def _decrypted(raw: str, key: EncryptionKey) -> str:

@@ -10,8 +10,9 @@ import functools
 import hashlib
 import hmac
 import json
+import math
 import re
-from base64 import urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,19 +28,18 @@ RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 CURVE_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 ALGORITHMS = frozenset((*SECRET_LENGTHS, *RSA_ALGORITHMS, *CURVE_ALGORITHMS.values(), "EdDSA"))
 MIN_RSA_BITS = 2048
-# All primes up to 167: what the primes of ROCA are made of, whatever their size.
-_ROCA_PRIMES = (
-    *(2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71),
-    *(73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167),
-)
+# The 126 primes up to 701: the library with ROCA makes a key of 1984 bits or more from them.
+_ROCA_PRIMES = [n for n in range(2, 702) if all(n % m for m in range(2, math.isqrt(n) + 1))]
 
 # From documentation that everybody copies.
 _SAMPLES = frozenset({b"a-string-secret-at-least-256-bits-long"})
 _FEWEST_DISTINCT_BYTES = 8
 _KID = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
-# How PKCS#8, PKCS#1, SEC 1 and SubjectPublicKeyInfo begin in DER (X.690 section 8.9).
+# How keys and certificates begin in DER (X.690 section 8.9): a SEQUENCE with its length, and in it
+# a version, a number or another SEQUENCE.
 _DER = re.compile(
-    rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)(?:\x02\x01[\x00\x01]|\x30[\x00-\x7f]\x06)", re.DOTALL
+    rb"\x30(?:([\x00-\x7f])(?:\x02\x01[\x00\x01]|\x30[\x00-\x7f]\x06)|(?:\x81(.)|\x82(..))[\x02\x30])",
+    re.DOTALL,
 )
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 _PRIVATE_LABELS = {b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY"}
@@ -176,8 +176,6 @@ def read_material(
         data = form.encode() if isinstance(form, str) else form
     except UnicodeEncodeError:
         raise UnusableKey("the text has no UTF-8") from None
-    if _DER.match(data):
-        raise UnusableKey("this is DER; a PEM is expected, see `openssl pkey -inform der`")
     if b"-----BEGIN" in data:
         return _load_pem(data, private=private), None
     return data, None
@@ -196,27 +194,60 @@ def load_secret(secret: bytes, algorithm: str | None = None, kid: str | None = N
             f"this one has {len(secret)}"
         )
     demand_secrecy(secret)
-    digest = hmac.digest(secret, b"jwt_auth key id", "sha256")
+    identity = identify_secret(secret)
     if kid is None:
         # Never a thumbprint: a hash of the secret would let anybody test guesses
         # offline against a shorter text than a signature.
-        kid = urlsafe_b64encode(digest[:12]).decode("ascii")
-    return Key(kid, algorithm, digest.hex(), verifying=secret, signing=secret, public_jwk=None)
+        kid = urlsafe_b64encode(bytes.fromhex(identity)[:12]).decode("ascii")
+    return Key(kid, algorithm, identity, verifying=secret, signing=secret, public_jwk=None)
+
+
+def identify_secret(secret: bytes) -> str:
+    """Return the identity of every key that is made of *secret*, see `Key.identity`."""
+    return hmac.digest(secret, b"jwt_auth key id", "sha256").hex()
 
 
 def demand_secrecy(secret: bytes) -> None:
     """Refuse a *secret* that others can guess or know.
 
     Raises:
-        UnusableKey: of few different bytes, from documentation, or a public key.
+        UnusableKey: of few different bytes, from documentation, or a key of another kind.
     """
     if secret in _SAMPLES or len(set(secret)) < _FEWEST_DISTINCT_BYTES:
         raise UnusableKey("this secret can be guessed; make one with secrets.token_urlsafe(64)")
+    if _is_der(secret):
+        raise UnusableKey("this is DER; a PEM is expected, see `openssl pkey -inform der`")
+    if _is_encoded_key(secret):
+        raise UnusableKey(
+            "this is a key in base64; a PEM is expected, with its first and last line"
+        )
     try:
         jws.prepare_secret(secret)
     except Exception:  # noqa: BLE001
         # `from None`: PyJWT's message may quote the key.
         raise UnusableKey("a public key or certificate cannot serve as a secret") from None
+
+
+def _is_der(data: bytes) -> bool:
+    """Tell whether *data* is a key or a certificate in DER, from the first byte to the last.
+
+    At most one random secret in 2^31 looks like one.
+    """
+    match = _DER.match(data)
+    if match is None or match.lastindex is None:
+        return False
+    length = int.from_bytes(match[match.lastindex])
+    return match.end(match.lastindex) + length == len(data)
+
+
+def _is_encoded_key(data: bytes) -> bool:
+    """Tell whether *data* is the base64 of a PEM or of DER, as some providers show a key."""
+    text = b"".join(data.split())
+    try:
+        decoded = b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return False
+    return b"-----BEGIN" in decoded or _is_der(decoded)
 
 
 def read_file(path: Path) -> bytes | Mapping[str, Any]:
@@ -229,7 +260,7 @@ def read_file(path: Path) -> bytes | Mapping[str, Any]:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise UnusableKey(f"the file cannot be read ({type(error).__name__})") from None
-    if b"-----BEGIN" in data:
+    if b"-----BEGIN" in data or _is_der(data):
         return data
     if data.lstrip().startswith(b"{"):
         with suppress(ValueError):
@@ -355,11 +386,11 @@ def _fitting_algorithm(public_key: Any, wanted: str | None) -> str:
 
 
 def _is_of_roca(modulus: int) -> bool:
-    """Tell whether *modulus* is of two primes that follow from few bits.
+    """Tell whether *modulus* is the product of two primes that follow from few bits.
 
-    Some smart cards and TPMs have made them as k·M + (65537^a mod M), where M is a product of
-    small primes. By each of these the modulus leaves a power of 65537. By chance one honest
-    modulus in some 200 million does so as well; whoever meets it makes another key.
+    Some smart cards and TPMs have made their primes as k·M + (65537^a mod M), where M is the
+    product of small primes. The modulus divided by each of these leaves a power of 65537. One
+    honest modulus in 2^167 does so by chance.
     """
     return all(modulus % prime in _powers_of_65537(prime) for prime in _ROCA_PRIMES)
 

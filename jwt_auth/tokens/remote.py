@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,9 @@ from jwt_auth.tokens.revoked import RevokedList
 KEYS_RHYTHM = Rhythm(renew_after=300, lifetime=900, cool_down=30)
 # Through an outage keys serve for so long; then nobody can tell any more.
 KEYS_SERVE = 24 * 3600
+# How long after a fetch began a request still waits for it, where other keys are known. A token
+# may name a key that does not exist, and its signature is not checked yet.
+KEYS_PATIENCE = 1.0
 MOST_KEYS = 100
 # Small enough that even a set of nothing but brackets takes less than 10 MB to read.
 LONGEST_SET = 256 * 1024
@@ -35,7 +39,8 @@ class RemoteKeys:
     """The keys that another issuer publishes (RFC 7517 section 5).
 
     A request with a known ``kid`` does not wait for the provider, unless nobody has asked
-    for the keys for `KEYS_RHYTHM.lifetime` seconds.
+    for the keys for `KEYS_RHYTHM.lifetime` seconds. As soon as there are keys, a request waits
+    no longer than `KEYS_PATIENCE`, whatever its ``kid``.
     """
 
     def __init__(self, url: str, algorithms: Sequence[str], clock: Callable[[], float]) -> None:
@@ -54,6 +59,14 @@ class RemoteKeys:
         missing = keys is None or ("kid" in header and keys.get(header["kid"]) is None)
         return self.followed.renewal(missing=missing)
 
+    def wait(self, header: Mapping[str, Any]) -> None:
+        """Have fetched what a token with this *header* needs, and wait for it within bounds."""
+        self.followed.wait(self.renewal(header), self._patience())
+
+    async def await_(self, header: Mapping[str, Any]) -> None:
+        """See wait()."""
+        await self.followed.await_(self.renewal(header), self._patience())
+
     def find(self, header: Mapping[str, Any]) -> Key:
         """Return the one key that may verify a token with this *header*.
 
@@ -67,6 +80,9 @@ class RemoteKeys:
         if "kid" in header and keys.get(header["kid"]) is None and self.followed.in_doubt:
             raise Unavailable
         return keys.find(header)
+
+    def _patience(self) -> float:
+        return math.inf if self._known() is None else KEYS_PATIENCE
 
     def _known(self) -> KeySet | None:
         followed = self.followed
@@ -225,12 +241,12 @@ class RemoteIssuer:
             TokenNotValid: the issuer has no such key.
             Unavailable: the keys could not be fetched.
         """
-        self._keys.followed.wait(self._keys.renewal(header))
+        self._keys.wait(header)
         return self._keys.find(header)
 
     async def akey(self, header: Mapping[str, Any]) -> Key:
         """See key()."""
-        await self._keys.followed.await_(self._keys.renewal(header))
+        await self._keys.await_(header)
         return self._keys.find(header)
 
     def unsafe_read(self, token: jws.Unverified, key: Key) -> SignedClaims:

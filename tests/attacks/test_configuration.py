@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import sys
-from base64 import urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ import jwt_auth
 from jwt_auth import sessions
 from jwt_auth.conf import Problem, read_settings
 from jwt_auth.runtime import current
+from jwt_auth.tokens.keys import load_secret
 from tests.attacks.conftest import Target
 from tests.attacks.corpus import spellings
 from tests.attacks.forge import FORGES, SECRET, b64, hs256, mac
@@ -67,6 +70,89 @@ def test_an_unusable_key_lets_nobody_in(
         client.login()
     settings.JWT_AUTH = {"SIGNING_KEY": target.forge.setting}
     target.accepts(target.forge.token(target.claims))
+
+
+def without_armor(key: bytes) -> str:
+    """Return a public PEM as some providers show it: without its first and last line."""
+    return "".join(key.decode().splitlines()[1:-1])
+
+
+PUBLIC = {
+    "in one line": lambda key: without_armor(key),
+    "in lines": lambda key: "\n".join(key.decode().splitlines()[1:-1]) + "\n",
+    "without padding": lambda key: without_armor(key).rstrip("="),
+    "PEM in base64": lambda key: b64encode(key).decode(),
+    "DER": lambda key: b64decode(without_armor(key)),
+    "DER in a JWK": lambda key: {"kty": "oct", "k": b64(b64decode(without_armor(key)))},
+    "PKCS#1 in base64": lambda key: b64encode(pkcs1(key)).decode(),
+    "PKCS#1 in DER": lambda key: pkcs1(key),
+}
+
+
+def pkcs1(key: bytes) -> bytes:
+    """Return a public RSA key in the form of its own kind, and any other as it is."""
+    public: Any = serialization.load_pem_public_key(key)
+    kind = serialization.PublicFormat
+    form = kind.PKCS1 if hasattr(public, "encrypt") else kind.SubjectPublicKeyInfo
+    encoded: bytes = public.public_bytes(serialization.Encoding.DER, form)
+    return encoded
+
+
+@pytest.mark.parametrize("kind", ["RSA-2048", "P-256", "Ed25519"])
+@pytest.mark.parametrize("spell", PUBLIC.values(), ids=PUBLIC)
+@pytest.mark.parametrize("name", ["SIGNING_KEY", "VERIFYING_KEYS"])
+def test_public_key_in_another_form_is_not_taken_for_a_secret(
+    target: Target,
+    client: JSONClient,
+    settings: Any,
+    name: str,
+    kind: str,
+    spell: Callable[[bytes], Any],
+) -> None:
+    form = spell(public_pem(private_pem(kind)))
+    value = form if name == "SIGNING_KEY" else [form]
+    found = problems(settings, **{"SIGNING_KEY": target.forge.setting, name: value})
+    assert [one.id for one in found] == ["jwt_auth.E005"]
+    secret = b64decode(form["k"] + "==", "-_") if isinstance(form, dict) else form
+    sign = mac(secret.encode() if isinstance(secret, str) else secret)
+    for kid in (kid_of(secret), ...):
+        token = target.forge.token(target.claims, target.forge.header(kid=kid), sign=sign)
+        with pytest.raises(ImproperlyConfigured, match=name):
+            client.whoami(token)
+
+
+def kid_of(secret: str | bytes) -> str:
+    """Return the ``kid`` that a secret has."""
+    data = secret.encode() if isinstance(secret, str) else secret
+    return b64(hmac.digest(data, b"jwt_auth key id", "sha256")[:12])
+
+
+@pytest.mark.parametrize("size", [32, 48, 64])
+def test_random_secrets_are_not_taken_for_keys_in_another_form(size: int) -> None:
+    for number in range(500):
+        secret = hashlib.shake_128(number.to_bytes(2)).digest(size)
+        # The beginning that most keys in DER have, over random bytes.
+        for one in (secret, b"\x30\x82" + secret[2:], b"\x30" + secret[1:]):
+            assert load_secret(one).verifying == one
+            assert load_secret(b64encode(one)).verifying == b64encode(one)
+
+
+@pytest.mark.parametrize("fallback", ["", b""], ids=repr)
+def test_empty_fallback_of_secret_key_signs_nothing(
+    user: Any, client: JSONClient, settings: Any, fallback: str | bytes
+) -> None:
+    claims = dict(jwt_auth.verify(sessions.start(user).access_token))
+
+    def forged(secret: str) -> str:
+        derived = hashlib.sha256(f"jwt_auth.access_token{secret}".encode()).digest()
+        key = hmac.digest(derived, b"key", "sha256")
+        return hs256().token(claims, hs256().header(kid=kid_of(key)), sign=mac(key))
+
+    settings.SECRET_KEY_FALLBACKS = ["known"]
+    assert client.whoami(forged("known")).status_code == 200
+    settings.SECRET_KEY_FALLBACKS = [fallback]
+    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY_FALLBACKS"):
+        client.whoami(forged(""))
 
 
 def test_without_a_key_of_its_own_a_project_works(user: Any, client: JSONClient) -> None:

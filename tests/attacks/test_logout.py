@@ -9,6 +9,7 @@ import pytest
 
 from jwt_auth import sessions
 from jwt_auth.models import LoginSession
+from jwt_auth.runtime import forget
 from jwt_auth.tokens.claims import read_segment
 from tests.attacks.conftest import Target
 from tests.attacks.corpus import P256_ORDER, hostile
@@ -183,3 +184,36 @@ def test_an_ended_session_stays_ended(
         for raw in (victim.refresh_token, first["refresh_token"]):
             answer = target.survives(lambda: client.refresh(raw))  # noqa: B023
             assert (answer.status_code, answer.json()["code"]) == (401, "session_ended")
+
+
+ENDS: dict[str, Callable[[JSONClient, Any, dict[str, Any]], Any]] = {
+    "logout": lambda client, user, pair: client.logout_with(pair["refresh_token"]),
+    "all sessions": lambda client, user, pair: sessions.end_all(user),
+    "a deactivation": lambda client, user, pair: user.save(),
+    "a replay": lambda client, user, pair: client.refresh(pair["replaced"]),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("behind", [0, 60, 600, 3600])
+def test_host_with_a_slow_clock_ends_a_session_for_good(
+    user: Any, client: JSONClient, clock: Clock, end: Callable[..., Any], behind: int
+) -> None:
+    pair = client.login().json()
+    clock.move(seconds=121)
+    pair = {**client.refresh(pair["refresh_token"]).json(), "replaced": pair["refresh_token"]}
+    assert client.whoami(pair["access_token"]).status_code == 200
+    clock.move(seconds=200)
+    # Each host is a process of its own, which knows nothing but the table.
+    clock.move(seconds=-behind)
+    forget()
+    user.is_active = end is not ENDS["a deactivation"]
+    end(client, user, pair)
+    clock.move(seconds=behind)
+    for _ in range(10):
+        forget()
+        assert client.whoami(pair["access_token"]).json()["code"] == "session_ended"
+        clock.move(seconds=9)
+    # Past its own end.
+    clock.move(seconds=10)
+    assert client.whoami(pair["access_token"]).json()["code"] == "token_expired"

@@ -391,9 +391,13 @@ def test_without_the_table_nobody_gets_what_cannot_be_ended(
             answer = send()
             assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
             assert answer.headers["Retry-After"] == "1"
-            assert "manage.py migrate" in caplog.text
+            assert "manage.py migrate --database default" in caplog.text
             for secret in (raw, PASSWORD, "jwtr_", "eyJ"):
                 assert secret not in answer.text
+            # The next one would only repeat it.
+            caplog.clear()
+            assert send().status_code == 503
+            assert [one for one in caplog.records if one.name == "jwt_auth"] == []
     finally:
         with connection.schema_editor() as editor:
             editor.create_model(LoginSession)

@@ -10,15 +10,30 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from django.core.exceptions import ImproperlyConfigured
 
+from jwt_auth import averify, verify
+from jwt_auth.errors import TokenNotValid, Unavailable
+from jwt_auth.runtime import current
+from jwt_auth.tokens import fetching, remote
 from tests.attacks.conftest import Target
 from tests.attacks.forge import Forge, b64, hs256
 from tests.attacks.limits import Limits
 from tests.conftest import Clock, JSONClient, private_key
-from tests.remote.provider import Answer, Provider, body, document, foreign, public_jwk, running
+from tests.remote.provider import (
+    ISSUER,
+    Answer,
+    Held,
+    Provider,
+    body,
+    document,
+    foreign,
+    public_jwk,
+    running,
+)
 
 pytestmark = pytest.mark.usefixtures("quiet_heap")
 
@@ -108,6 +123,48 @@ def test_a_provider_that_lies_costs_nothing(
     assert answer.headers["Retry-After"] == "1"
     assert unknown not in answer.text
     target.accepts(known)
+
+
+def followed_keys() -> Any:
+    """Return the provider's keys as this process follows them."""
+    return current().authenticator.issuers[ISSUER].tokens._keys.followed
+
+
+@pytest.mark.parametrize("ask", [verify, async_to_sync(averify)], ids=["sync", "async"])
+def test_unknown_kid_does_not_hold_a_worker_while_keys_are_fetched(
+    target: Target,
+    provider: Provider,
+    client: JSONClient,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[str], Any],
+) -> None:
+    monkeypatch.setattr(remote, "KEYS_PATIENCE", 0.01)
+    # Longer than the fetch: a request that waits for it meets one that has finished.
+    monkeypatch.setattr(fetching, "DEADLINE", 60.0)
+    followed = followed_keys()
+    known, forged = target.forge.token(target.claims), provider.token(kid="forged", exp=FAR)
+    new = replace(provider.forge, kid="new").token(target.claims)
+    own = public_jwk(provider.forge.setting, kid=provider.forge.kid)
+    provider.publish(own, public_jwk(provider.forge.setting, kid="new"))
+    held = Held(provider.answers["/jwks.json"])
+    provider.answers["/jwks.json"] = held
+    clock.move(seconds=31)
+    for raw in (forged, new, forged, new):
+        # Before the answer comes, one looks like the other.
+        with pytest.raises(Unavailable):
+            ask(raw)
+        attempt = followed._attempt
+        assert attempt is not None
+        assert not attempt.finished.done()
+        ask(known)
+    assert held.arrived.wait(30)
+    held.release()
+    attempt.finished.result(30)
+    ask(new)
+    with pytest.raises(TokenNotValid):
+        ask(forged)
+    assert provider.count() == 2
 
 
 def of_bits(bits: int) -> Callable[[Provider], tuple[Forge, dict[str, Any]]]:

@@ -55,7 +55,13 @@ REFUSING: dict[str, dict[str, str]] = {
     },
     "jwt_auth/tokens/jwe.py": {"_is_public_point": "False"},
     "jwt_auth/tokens/jws.py": {"_holds": "False"},
-    "jwt_auth/tokens/keys.py": {"KeySet.get": "None", "_is_of_roca": "True"},
+    "jwt_auth/tokens/keys.py": {
+        "KeySet.get": "None",
+        "_is_of_roca": "True",
+        # A key in another form is not a secret.
+        "_is_der": "True",
+        "_is_encoded_key": "True",
+    },
     "jwt_auth/tokens/policy.py": {
         "has_role": "False",
         "has_scopes": "False",
@@ -81,6 +87,8 @@ REFUSING: dict[str, dict[str, str]] = {
         # A list that may not serve before it was renewed, and one that may not meanwhile.
         "_DatabaseList.fresh": "None",
         "_DatabaseList._serves_late": "False",
+        # The database has to say.
+        "_DatabaseList.is_pending": "True",
         # Who is not vouched for is asked about.
         "Lookups.vouch": "False",
         "RevocationList.vouch": "False",
@@ -124,11 +132,14 @@ NOT_REFUSING: dict[str, set[str]] = {
     },
     # When to read, and whether to wait for it.
     "jwt_auth/revocation.py": {
+        "Timing.wait",
+        "Timing.async_wait",
+        "Timing.take",
         "Revocations.vouch",
         "_DatabaseList.renew",
         "_DatabaseList.wait",
         "_DatabaseList.await_",
-        "_DatabaseList.add",
+        "_DatabaseList._add",
         "_DatabaseList._start_reader",
         "_DatabaseList._work",
         "_DatabaseList._next",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -302,7 +303,10 @@ def test_unknown_kids_in_tasks(trusted: Provider, clock: Clock) -> None:
     assert trusted.count() == 2
 
 
-def test_the_loop_goes_on_while_a_provider_is_slow(trusted: Provider, clock: Clock) -> None:
+def test_the_loop_goes_on_while_a_provider_is_slow(
+    trusted: Provider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "KEYS_PATIENCE", math.inf)
     assert said(trusted.token()) == "good"
     held = Held(body(b"x"))
     trusted.answers["/jwks.json"] = held
@@ -379,6 +383,7 @@ def test_known_keys_never_wait(
 ) -> None:
     # A request that waited would come back after the fetch, whose own deadline stays.
     monkeypatch.setattr(fetching, "DEADLINE", 60)
+    monkeypatch.setattr(remote, "KEYS_PATIENCE", math.inf)
     known = trusted.token(exp=4_000_000_000)
     assert said(known) == "good"
     held = Held(body(b"x"))

@@ -219,21 +219,34 @@ def test_weak_rsa_keys_never_load(text: bytes, reason: str) -> None:
         load_key(json.loads(text), private=False)
 
 
-def roca(bits: int) -> int:
-    """Return a number as the library with ROCA (CVE-2017-15361) has made primes of."""
-    small = [one for one in range(2, 168) if all(one % other for other in range(2, one))]
+def roca_jwk(greatest: int) -> dict[str, str]:
+    """Return a public key of numbers like the primes of a library with ROCA (CVE-2017-15361).
+
+    *greatest* is the greatest of the small primes that they are made from.
+    """
+    small = [one for one in range(2, greatest + 1) if all(one % other for other in range(2, one))]
     product = math.prod(small)
-    multiple = (1 << bits - 1) // product + 1 + secrets.randbits(256)
-    return multiple * product + pow(65537, secrets.randbits(64), product)
+
+    def number(bits: int) -> int:
+        multiple = (1 << bits - 1) // product + 1 + secrets.randbits(32)
+        return multiple * product + pow(65537, secrets.randbits(64), product)
+
+    modulus = number(1024) * number(1025)
+    size = (modulus.bit_length() + 7) // 8
+    n = urlsafe_b64encode(modulus.to_bytes(size)).rstrip(b"=").decode()
+    return {"kty": "RSA", "n": n, "e": "AQAB"}
 
 
 def test_a_modulus_that_can_be_factored_never_loads() -> None:
     for _ in range(20):
-        modulus = roca(1024) * roca(1025)
-        size = (modulus.bit_length() + 7) // 8
-        n = urlsafe_b64encode(modulus.to_bytes(size)).rstrip(b"=").decode()
         with pytest.raises(UnusableKey, match="ROCA"):
-            load_key({"kty": "RSA", "n": n, "e": "AQAB"}, private=False)
+            load_key(roca_jwk(701), private=False)
+
+
+# What the library takes for keys of less than 1984 bits, which are refused by their length.
+@pytest.mark.parametrize("greatest", [167, 353])
+def test_modulus_that_resembles_roca_by_chance_loads(greatest: int) -> None:
+    assert load_key(roca_jwk(greatest), private=False).algorithm == "RS256"
 
 
 def test_an_error_quotes_nothing_of_the_key() -> None:
