@@ -186,6 +186,42 @@ def refresh(raw: str, request: Any = None) -> TokenPair:
     return _in_rounds(lambda: _refresh_once(runtime, token, idle_limit, request))
 
 
+@sensitive_variables()
+def newest(raws: Collection[str]) -> str | None:
+    """Return the one of *raws* that counts: several refresh tokens that one browser has sent.
+
+    It is that of the newest session that lives, and the newest of that session. `None`: they
+    are of different users, and one may have been planted. Takes one statement, and none if
+    all are of one session.
+
+    Raises:
+        RefreshNotValid: none is genuine.
+        Unavailable: the database failed.
+    """
+    runtime = current()
+    genuine: dict[RefreshToken, str] = {}
+    for raw in raws:
+        with suppress(RefreshNotValid):
+            genuine[runtime.refresh_tokens.read(raw)] = raw
+    by_generation = sorted(genuine, key=lambda token: token.generation)
+    newest_of = {token.session_id: token for token in by_generation}
+    if not newest_of:
+        raise RefreshNotValid("several, and none is genuine")
+    if len(newest_of) == 1:
+        return genuine[by_generation[-1]]
+    live = LoginSession.objects.on_primary().live(
+        runtime.clock(), runtime.settings.refresh_lifetime or timedelta(0)
+    )
+    with database_answers():
+        newest_first = live.filter(pk__in=newest_of).order_by("-created_at", "pk")
+        found = list(newest_first.values_list("pk", "user_id"))
+    if len({user for _, user in found}) > 1:
+        return None
+    # If all are over, the refresh of any of them says so.
+    session_id = found[0][0] if found else by_generation[-1].session_id
+    return genuine[newest_of[session_id]]
+
+
 def end(session_id: UUID, reason: str = LOGOUT, request: Any = None) -> bool:
     """End the session *session_id*. Return whether it had not ended before.
 

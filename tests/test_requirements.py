@@ -69,7 +69,9 @@ def every_test() -> list[str]:
 
 
 def test_every_requirement_has_its_row() -> None:
-    assert [row["number"] for row in rows()] == list(range(1, NUMBER_OF_ROWS + 1))
+    numbers = [row["number"] for row in rows()]
+    assert numbers == sorted(set(numbers))
+    assert set(numbers) >= set(range(1, NUMBER_OF_ROWS + 1))
 
 
 def test_a_row_has_tests_or_says_why_not() -> None:

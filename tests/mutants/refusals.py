@@ -90,10 +90,15 @@ REFUSING: dict[str, dict[str, str]] = {
         "kept": "None",
         "Verdict.is_about": "False",
         "_needs_csrf_token": "True",
+        # One of several tokens that does not count.
+        "Authenticator._tried": "None",
+        "Authenticator._atried": "None",
         # What is not plainly good goes the long way.
         "Authenticator._at_once": "None",
     },
     "jwt_auth/sessions.py": {
+        # Refresh tokens of different users.
+        "newest": "None",
         "_why_refused": "…",
         # Not young: the replaced token is reuse.
         "_is_young": "False",
