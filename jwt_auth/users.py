@@ -253,12 +253,13 @@ class Accounts:
         """Return the value of ``sub`` for *user*.
 
         Raises:
-            ValueError: the field is empty, which names nobody.
+            ValueError: the field is empty, which names nobody, or has a NUL, which no claim has.
         """
         value = getattr(user, self._user_id_field)
-        if value is None or value == "":
-            raise ValueError("USER_ID_FIELD is empty for this user")
-        return str(value)
+        subject = "" if value is None else str(value)
+        if not subject or "\x00" in subject:
+            raise ValueError("USER_ID_FIELD is empty for this user, or has a NUL")
+        return subject
 
     def load(self, claims: VerifiedClaims) -> Any:
         """Return the user from the primary database: one query.
@@ -394,12 +395,17 @@ class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
             return self._jwt_auth_rows.known_of_user["_meta"].model
         return wrapped.__class__
 
-    # Until the user is loaded there is nothing to copy.
+    # A copy loads the row at once. One that loads it later, as Django's does, would show what
+    # has been saved meanwhile, and a comparison of before and after would see no difference.
     def __copy__(self) -> Any:
-        return self if self._wrapped is empty else super().__copy__()
+        if self._wrapped is empty:
+            self._setup()
+        return super().__copy__()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self if self._wrapped is empty else super().__deepcopy__(memo)
+        if self._wrapped is empty:
+            self._setup()
+        return super().__deepcopy__(memo)
 
 
 class LoadedUser(LazyUser):

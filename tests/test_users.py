@@ -125,6 +125,26 @@ def test_a_loaded_copy_is_a_copy(lazy: LazyUser) -> None:
         assert lazy.first_name == ""
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copy_of_a_user_that_is_not_loaded_keeps_its_values(
+    lazy: Any, copied: Callable[[Any], Any]
+) -> None:
+    before = copied(lazy)
+    assert before is not lazy
+    lazy.first_name = "Grace"
+    lazy.save()
+    assert (before.first_name, lazy.first_name) == ("", "Grace")
+    assert type(before) is User
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copy_of_a_refused_user_is_refused(lazy: Any, copied: Callable[[Any], Any]) -> None:
+    User.objects.update(is_active=False)
+    with pytest.raises(Late, match="session_ended"):
+        copied(lazy)
+    assert copied(lazy).is_anonymous
+
+
 def test_a_changed_key_is_the_new_one(lazy: LazyUser) -> None:
     lazy.pk = 7
     assert lazy.pk == lazy.id == 7
