@@ -8,6 +8,8 @@ from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.formats import localize
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -65,7 +67,7 @@ class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "amr",
         "created_at",
         "rotated_at",
-        "expires_at",
+        "expires",
         "revoked_at",
         "revoked_reason",
     )
@@ -101,6 +103,13 @@ class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if idle_limit is not None and runtime.clock() >= session.ends_at(idle_limit):
             return _("expired")
         return _("live")
+
+    @admin.display(description=_("expires"))
+    def expires(self, session: LoginSession) -> str:
+        """Say when the session ends if it is not used again: the nearer of its two limits."""
+        idle_limit = current().settings.refresh_lifetime
+        ends_at = session.expires_at if idle_limit is None else session.ends_at(idle_limit)
+        return localize(localtime(ends_at))
 
     @admin.action(description=_("End the selected sessions"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[LoginSession]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -65,6 +66,27 @@ def test_a_session_shows_nothing_secret(admin: JSONClient, user: User) -> None:
     assert mark not in answer.content.decode()
     assert "Save" not in answer.content.decode()
     assert "Delete" not in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("at_login", "now", "shown"),
+    [
+        ({}, {}, "March 15, 2027, 1 p.m."),
+        ({"SESSION_LIFETIME": timedelta(days=2)}, {}, "March 3, 2027, 1 p.m."),
+        ({}, {"REFRESH_TOKEN_LIFETIME": None}, "May 30, 2027, 2 p.m."),
+    ],
+    ids=["idle limit", "absolute limit", "no sessions"],
+)
+def test_session_shows_its_nearer_end(
+    clock: Clock, client: JSONClient, user: User, settings: Any, at_login: Any, now: Any, shown: str
+) -> None:
+    settings.TIME_ZONE = "Europe/Vienna"
+    settings.JWT_AUTH = at_login
+    sessions.start(user)
+    settings.JWT_AUTH = now
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    page_of_session = client.get(f"{LIST}{LoginSession.objects.get().pk}/change/")
+    assert f">{shown}<" in page_of_session.content.decode()
 
 
 def test_nothing_is_added_changed_or_deleted(admin: JSONClient, user: User) -> None:
