@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -16,6 +18,8 @@ from django.utils.translation import ngettext
 from jwt_auth import sessions
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
+
+security_logger = logging.getLogger("jwt_auth.security")
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -113,11 +117,28 @@ class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description=_("End the selected sessions"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[LoginSession]) -> None:
-        """End the sessions; refresh tokens at once, access tokens within a second."""
-        ended = sessions.end_many(
-            LoginSession.objects.filter(pk__in=queryset.values("pk")),
+        """End the sessions, and leave an entry in the admin's log for each.
+
+        Refresh tokens end at once, access tokens within a second.
+        """
+        live = LoginSession.objects.on_primary().filter(revoked_at__isnull=True)
+        chosen = list(live.filter(pk__in=queryset.values("pk")).values_list("pk", flat=True))
+        ended = 0
+        for first in range(0, len(chosen), sessions.BATCH):
+            batch = LoginSession.objects.filter(pk__in=chosen[first : first + sessions.BATCH])
+            ended += sessions.end_many(batch, sessions.ADMINISTRATION, request)
+            LogEntry.objects.log_actions(
+                request.user.pk,
+                # Not those that somebody else has ended meanwhile.
+                batch.on_primary().filter(revoked_reason=sessions.ADMINISTRATION),
+                CHANGE,
+                f"Ended: {sessions.ADMINISTRATION}.",
+            )
+        security_logger.warning(
+            "User %s ended %d sessions in the admin: %s.",
+            ascii(request.user.pk)[:100],
+            ended,
             sessions.ADMINISTRATION,
-            request,
         )
         text = ngettext("%d session was ended.", "%d sessions were ended.", ended)
         self.message_user(request, text % ended, messages.SUCCESS)
