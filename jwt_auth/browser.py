@@ -6,6 +6,7 @@ done by a cookie needs Django's CSRF token as well.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -38,6 +39,8 @@ from jwt_auth.transports import (
     set_cookie,
 )
 from jwt_auth.views import LoginView, LogoutView, SessionDetailView, SessionListView
+
+logger = logging.getLogger("jwt_auth")
 
 
 class _BrowserEndpoint(Endpoint):
@@ -90,7 +93,7 @@ class _BrowserEndpoint(Endpoint):
         response = Response(body)
         if cookies.access is not None:
             self.forget_left_over_cookies(response, cookies.access, "/")
-            set_cookie(response, cookies.access, pair.access_token, pair.expires_in, "/", cookies)
+            self.set_access_cookie(response, cookies.access, pair)
         self.forget_left_over_cookies(response, cookies.refresh, self.cookie_path)
         self.set_refresh_cookie(response, pair)
         return response
@@ -99,6 +102,20 @@ class _BrowserEndpoint(Endpoint):
         """Have the browser forget the cookies *name* of earlier settings, if it may have some."""
         if len(cookie_values(self.request._request, name)) > self.expected_cookies:
             forget_other_cookies(response, name, path, self.cookies)
+
+    def set_access_cookie(self, response: Response, name: str, pair: sessions.TokenPair) -> None:
+        """Have the browser keep the access token in the cookie *name*.
+
+        Raises:
+            CookieTooLong: it does not fit.
+        """
+        try:
+            set_cookie(response, name, pair.access_token, pair.expires_in, "/", self.cookies)
+        except errors.CookieTooLong as error:
+            # It names no user, so all users share the records.
+            if current().records.allows("cookie too long", name):
+                logger.error("No pair could be handed out: %s.", error)
+            raise
 
     def set_refresh_cookie(self, response: Response, pair: sessions.TokenPair) -> None:
         """Have the browser keep the refresh token, if there is one."""

@@ -403,7 +403,7 @@ def _refresh_once(
     oldest_good = session.generation - 1 if young else session.generation
     if token.generation < oldest_good:
         _revoke_as_read(sessions, session, REUSED, request, now)
-        _report_reuse(session, token, request)
+        _report_reuse(runtime, session, token, request)
         raise RefreshReused
     if young and token.generation <= session.generation:
         # A retry, or a burst of requests with one cookie jar: the one successor
@@ -479,17 +479,20 @@ def _note_ended(sessions: Collection[LoginSession]) -> None:
         revocations.note([session.pk for session in sessions])
 
 
-def _report_reuse(session: LoginSession, token: RefreshToken, request: Any) -> None:
-    security_logger.warning(
-        "A replaced refresh token (generation %d of %d) was used for session %s of user %s, "
-        "opened from %s, now from %s; the session was ended.",
-        token.generation,
-        session.generation,
-        session.pk,
-        ascii(session.user_id)[:100],
-        session.ip,
-        None if request is None else client_address(request),
-    )
+def _report_reuse(
+    runtime: Runtime, session: LoginSession, token: RefreshToken, request: Any
+) -> None:
+    if runtime.records.allows("reuse", session.user_id):
+        security_logger.warning(
+            "A replaced refresh token (generation %d of %d) was used for session %s of user %s, "
+            "opened from %s, now from %s; the session was ended.",
+            token.generation,
+            session.generation,
+            session.pk,
+            ascii(session.user_id)[:100],
+            session.ip,
+            None if request is None else client_address(request),
+        )
     _announce(signals.refresh_reused, session, request)
 
 
@@ -606,10 +609,11 @@ def _access_token(
         )
     except Exception as error:
         # The project's own callables run in here, and anything may come out of them.
-        logger.exception(
-            "No access token could be made: CLAIMS, ROLES or the key failed, or the token is "
-            "too long."
-        )
+        if runtime.records.allows("no access token", user.pk):
+            logger.exception(
+                "No access token could be made: CLAIMS, ROLES or the key failed, or the token is "
+                "too long."
+            )
         raise Unavailable from error
 
 

@@ -20,7 +20,6 @@ from jwt_auth.conf import CookieSettings
 from jwt_auth.errors import CookieTooLong, CSRFFailed, InvalidRequest, TokenNotValid
 from jwt_auth.tokens.jws import MAX_LENGTH
 
-logger = logging.getLogger("jwt_auth")
 # Where Django says why it has refused a request.
 _csrf_logger = logging.getLogger("django.security.csrf")
 
@@ -82,9 +81,7 @@ def set_cookie(
         CookieTooLong: browsers would drop it without a word.
     """
     if len(name) + len(value) > MAX_COOKIE:
-        error = CookieTooLong(name, len(name) + len(value))
-        logger.error("No pair could be handed out: %s.", error)
-        raise error
+        raise CookieTooLong(name, len(name) + len(value))
     response.set_cookie(
         name,
         value,

@@ -947,6 +947,15 @@ def test_a_cookie_that_browsers_would_drop(
     assert browser.sign_in().status_code == 200
 
 
+def test_cookies_that_are_too_long_write_a_bounded_number_of_records(
+    browser: Browser, user: User, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": ACCESS}, "CLAIMS": "tests.test_browser.many_claims"}
+    for _ in range(30):
+        assert browser.sign_in().status_code == 503
+    assert len([one for one in caplog.records if one.name == "jwt_auth"]) == 11
+
+
 def many_claims(user: Any, request: Any) -> dict[str, str]:
     """Return more than a cookie holds, and less than a token does."""
     return {"permissions": "x" * 3500}
