@@ -121,6 +121,7 @@ class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
         Refresh tokens end at once, access tokens within a second.
         """
+        administrator: Any = request.user.pk
         live = LoginSession.objects.on_primary().filter(revoked_at__isnull=True)
         chosen = list(live.filter(pk__in=queryset.values("pk")).values_list("pk", flat=True))
         ended = 0
@@ -128,7 +129,7 @@ class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             batch = LoginSession.objects.filter(pk__in=chosen[first : first + sessions.BATCH])
             ended += sessions.end_many(batch, sessions.ADMINISTRATION, request)
             LogEntry.objects.log_actions(
-                request.user.pk,
+                administrator,
                 # Not those that somebody else has ended meanwhile.
                 batch.on_primary().filter(revoked_reason=sessions.ADMINISTRATION),
                 CHANGE,
@@ -136,7 +137,7 @@ class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             )
         security_logger.warning(
             "User %s ended %d sessions in the admin: %s.",
-            ascii(request.user.pk)[:100],
+            ascii(administrator)[:100],
             ended,
             sessions.ADMINISTRATION,
         )

@@ -48,6 +48,15 @@ _UNREADABLE = (
 MAX_COOKIE = 4096
 
 
+class HiddenText(str):
+    """A token that its ``repr()`` does not show: error reporters print variables by it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+
 def authorization(request: Any) -> str:
     """Return the ``Authorization`` header of *request*, empty without one."""
     return str(request.META.get("HTTP_AUTHORIZATION", ""))
@@ -63,7 +72,7 @@ def cookie_tokens(request: Any, name: str) -> list[str]:
     if value is None:
         return []
     values = cookie_values(request, name)
-    return values if len(values) > 1 else [value]
+    return [HiddenText(one) for one in (values if len(values) > 1 else [value])]
 
 
 def cookie_values(request: Any, name: str) -> list[str]:
