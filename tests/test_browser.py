@@ -617,6 +617,21 @@ def test_refused_access_cookies_get_the_code_of_the_newest(
             assert cookie_of(answer, ACCESS)["max-age"] == "0"
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_access_cookie_of_another_issuer_is_not_of_the_same_user(
+    user: User, settings: Any, provider: Provider, place: str
+) -> None:
+    settings.DEBUG = True  # For a provider without TLS.
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": ACCESS}, "TRUSTED_ISSUERS": provider.settings()}
+    own, foreign = sessions.start(user).access_token, provider.token(sub=str(user.pk))
+    for values in ((own,), (foreign,), (foreign, "x")):
+        for header in in_both_orders(ACCESS, *values):
+            assert JSONClient().get(place, HTTP_COOKIE=header, secure=True).status_code == 200
+    for header in in_both_orders(ACCESS, own, foreign):
+        answer = JSONClient().get(place, HTTP_COOKIE=header, secure=True)
+        assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
+
+
 def refresh_with(browser: Browser, *values: Any) -> Any:
     """Refresh with several refresh cookies."""
     csrf = browser.cookies["csrftoken"].value

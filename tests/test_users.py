@@ -539,6 +539,46 @@ def test_another_field_can_be_the_subject(
     assert client.call("get", "/profile/", token=token).json()["code"] == "token_not_valid"
 
 
+@pytest.fixture
+def renamed(user: User, make_user: Any, settings: Any) -> Callable[[], tuple[str, User]]:
+    """Return a function that returns a token of a user whose name has gone to another one."""
+
+    def rename() -> tuple[str, User]:
+        token = sessions.start(user).access_token
+        User.objects.update(username="countess")
+        return token, make_user("ada")
+
+    settings.JWT_AUTH = {"USER_ID_FIELD": "username"}
+    return rename
+
+
+def test_name_of_a_token_is_shown_until_the_row_is_read(
+    renamed: Any, client: JSONClient, django_assert_num_queries: Any
+) -> None:
+    """The limit that the promises name: a field whose values change hands is no good `sub`."""
+    token, _ = renamed()
+    verdict = judge(token)
+    verdict.stage = OnStage()
+    with django_assert_num_queries(0):
+        assert verdict.user.username == "ada"
+    with pytest.raises(Late, match="token_not_valid"):
+        str(verdict.user.email)
+    for place in ("/profile/", "/active/", "/eager/"):
+        answer = client.call("get", place, token=token)
+        assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
+
+
+def test_without_sessions_a_name_is_whose_it_is_now(
+    renamed: Any, client: JSONClient, settings: Any
+) -> None:
+    """The limit that the promises name: a field whose values change hands is no good `sub`."""
+    settings.JWT_AUTH = {**settings.JWT_AUTH, "REFRESH_TOKEN_LIFETIME": None}
+    token, other = renamed()
+    lazy = judge(token).user
+    str(lazy)
+    assert lazy.pk == other.pk
+
+
 def test_group_names_are_sorted(user: User) -> None:
     for name in ("b", "a"):
         user.groups.add(Group.objects.create(name=name))

@@ -47,6 +47,7 @@ REFUSING: dict[str, dict[str, str]] = {
         "Claims.roles": "()",
         "Claims.scopes": "frozenset()",
         "_uuid": "None",
+        "_is_text": "False",
     },
     "jwt_auth/tokens/fetching.py": {
         "_Reach.is_over": "True",
