@@ -130,7 +130,7 @@ class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             ended += sessions.end_many(batch, sessions.ADMINISTRATION, request)
             LogEntry.objects.log_actions(
                 administrator,
-                # Not those that somebody else has ended meanwhile.
+                # Another request may have ended some of them first.
                 batch.on_primary().filter(revoked_reason=sessions.ADMINISTRATION),
                 CHANGE,
                 f"Ended: {sessions.ADMINISTRATION}.",

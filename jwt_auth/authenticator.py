@@ -378,7 +378,7 @@ class Authenticator:
         try:
             self._check(known)
         except Rejected as refusal:
-            # Without its traceback, whose frames hold the token.
+            # The frames of its traceback hold the token.
             return Tried(known, refusal.with_traceback(None))
         return Tried(known, None)
 

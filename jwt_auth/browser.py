@@ -46,7 +46,7 @@ logger = logging.getLogger("jwt_auth")
 class _BrowserEndpoint(Endpoint):
     """A view that is not there unless ``COOKIES`` are on, nor for other sites to post to."""
 
-    # How many cookies of one name a request brings if no earlier setting has left one.
+    # The cookies of one name that a request brings if no earlier setting has left one.
     expected_cookies = 1
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -155,7 +155,7 @@ def mask_refresh_token(request: Request) -> None:
     """
     members: Any = request.data
     members["refresh_token"] = SafeExceptionReporterFilter.cleansed_substitute
-    # Where Django keeps the body that it has read.
+    # Django keeps the body that it has read under this name.
     request._request._body = b""
 
 

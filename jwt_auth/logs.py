@@ -1,4 +1,4 @@
-"""How many records of one kind a caller can cause."""
+"""A limit to the log records that one caller can cause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SUBJECTS = 10_000
 class RecordLimit:
     """Bounds the records about one subject: `MAX_RECORDS` of a kind an hour, in this process.
 
-    Whoever can cause a record can repeat it. The records of others would drown in it.
+    A caller can repeat what causes a record, until the records about others drown.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

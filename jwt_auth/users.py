@@ -261,7 +261,7 @@ class Accounts:
         """Return the value of ``sub`` for *user*.
 
         Raises:
-            ValueError: the field is empty, which names nobody, or has a NUL, which no claim has.
+            ValueError: the field is empty or has a NUL, and no claim may be either.
         """
         value = getattr(user, self._user_id_field)
         subject = "" if value is None else str(value)

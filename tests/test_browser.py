@@ -646,7 +646,7 @@ def test_newest_generation_of_a_session_counts(
 ) -> None:
     old = browser.sign_in().cookies[REFRESH].value
     new = browser.send("post", f"{HERE}refresh/").cookies[REFRESH].value
-    # By now the old one alone would end the session.
+    # The old one alone would end the session by now.
     clock.move(seconds=121)
     # The session, the roles and the rotation, as with one cookie.
     with django_assert_num_queries(3):

@@ -1,4 +1,4 @@
-"""How many records about one subject are written."""
+"""Records about one subject are bounded."""
 
 from __future__ import annotations
 

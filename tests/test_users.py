@@ -555,7 +555,7 @@ def renamed(user: User, make_user: Any, settings: Any) -> Callable[[], tuple[str
 def test_name_of_a_token_is_shown_until_the_row_is_read(
     renamed: Any, client: JSONClient, django_assert_num_queries: Any
 ) -> None:
-    """The limit that the promises name: a field whose values change hands is no good `sub`."""
+    """The promises name this limit: values of ``USER_ID_FIELD`` should never change hands."""
     token, _ = renamed()
     verdict = judge(token)
     verdict.stage = OnStage()
@@ -571,7 +571,7 @@ def test_name_of_a_token_is_shown_until_the_row_is_read(
 def test_without_sessions_a_name_is_whose_it_is_now(
     renamed: Any, client: JSONClient, settings: Any
 ) -> None:
-    """The limit that the promises name: a field whose values change hands is no good `sub`."""
+    """The promises name this limit: values of ``USER_ID_FIELD`` should never change hands."""
     settings.JWT_AUTH = {**settings.JWT_AUTH, "REFRESH_TOKEN_LIFETIME": None}
     token, other = renamed()
     lazy = judge(token).user

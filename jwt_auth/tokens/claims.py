@@ -269,7 +269,7 @@ def _optional_text(members: Mapping[str, Any], name: str) -> str | None:
 
 
 def _is_text(value: Any) -> bool:
-    # Not NUL: PostgreSQL refuses it in any text, so that a project's query would fail.
+    # PostgreSQL refuses NUL in any text, so that a project's query with it would fail.
     return isinstance(value, str) and value != "" and "\x00" not in value
 
 

@@ -191,8 +191,8 @@ def test_a_csrf_cookie_of_ones_own_is_no_way_in(
         assert post(Origin="https://testserver").status_code == 200
 
 
-# Where a host of the same domain can set a cookie, from the most specific path on. The settings
-# have no domain, so that today's answers delete none of these.
+# A host of the same domain can set cookies here, the most specific path first. The settings have
+# no domain, so that today's answers delete none of these.
 PLANTS = [(f"{HERE}refresh/", "example.com"), (HERE, "example.com"), ("/", "example.com")]
 
 
@@ -220,7 +220,7 @@ def test_planted_session_of_another_user_is_never_taken(
         rows = list(LoginSession.objects.order_by("pk").values_list())
         answer = store.send("post", f"{HERE}refresh/")
         assert (answer.status_code, answer.json()["code"]) == (401, "refresh_not_valid")
-        # Without the victim's cookie, the planted one would be good the next time.
+        # If the victim's cookie were deleted, the planted one would be good the next time.
         assert store.kept == before
         assert list(LoginSession.objects.order_by("pk").values_list()) == rows
         store.sign_in()

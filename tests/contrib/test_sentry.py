@@ -1,4 +1,4 @@
-"""What sentry-sdk reports: no token, by its defaults of our views, by our scrubber of any."""
+"""sentry-sdk reports no token: by default none of our views, and with our scrubber none at all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reported() -> dict[str, Any]:
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
-        # In memory: the program migrates its database.
+        # The program migrates its database, which is in memory.
         "JWT_AUTH_TEST_DATABASE": "sqlite",
         "PYTHONPATH": str(ROOT),
     }
