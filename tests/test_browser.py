@@ -571,8 +571,13 @@ def test_several_access_cookies_are_judged_alike_under_asgi(
         ((expired, "x"), "token_expired"),
         ((good, other), "token_not_valid"),
     ]:
-        for header in in_both_orders(ACCESS, *values):
-            answer = async_to_sync(AsyncClient().get)(place, headers={"Cookie": header})
+        for ordered in (values, values[::-1]):
+            # The client sends a header of its own, and Django 5.2 joins two of them by a comma.
+            client = AsyncClient()
+            for number, value in enumerate(ordered):
+                client.cookies[str(number)] = cookie = Morsel()
+                cookie.set(ACCESS, value, value)
+            answer = async_to_sync(client.get)(place)
             assert answer.json().get("code") == code
             assert code is not None or answer.json() == {"pk": user.pk}
             assert (ACCESS in answer.cookies) == (code is not None and other not in values)
