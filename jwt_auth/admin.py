@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.formats import localize
+from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from jwt_auth import sessions
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
+
+security_logger = logging.getLogger("jwt_auth.security")
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -65,7 +71,7 @@ class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "amr",
         "created_at",
         "rotated_at",
-        "expires_at",
+        "expires",
         "revoked_at",
         "revoked_reason",
     )
@@ -102,13 +108,38 @@ class LoginSessionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return _("expired")
         return _("live")
 
+    @admin.display(description=_("expires"))
+    def expires(self, session: LoginSession) -> str:
+        """Say when the session ends if it is not used again: the nearer of its two limits."""
+        idle_limit = current().settings.refresh_lifetime
+        ends_at = session.expires_at if idle_limit is None else session.ends_at(idle_limit)
+        return localize(localtime(ends_at))
+
     @admin.action(description=_("End the selected sessions"), permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[LoginSession]) -> None:
-        """End the sessions; refresh tokens at once, access tokens within a second."""
-        ended = sessions.end_many(
-            LoginSession.objects.filter(pk__in=queryset.values("pk")),
+        """End the sessions, and leave an entry in the admin's log for each.
+
+        Refresh tokens end at once, access tokens within a second.
+        """
+        administrator: Any = request.user.pk
+        live = LoginSession.objects.on_primary().filter(revoked_at__isnull=True)
+        chosen = list(live.filter(pk__in=queryset.values("pk")).values_list("pk", flat=True))
+        ended = 0
+        for first in range(0, len(chosen), sessions.BATCH):
+            batch = LoginSession.objects.filter(pk__in=chosen[first : first + sessions.BATCH])
+            ended += sessions.end_many(batch, sessions.ADMINISTRATION, request)
+            LogEntry.objects.log_actions(
+                administrator,
+                # Another request may have ended some of them first.
+                batch.on_primary().filter(revoked_reason=sessions.ADMINISTRATION),
+                CHANGE,
+                f"Ended: {sessions.ADMINISTRATION}.",
+            )
+        security_logger.warning(
+            "User %s ended %d sessions in the admin: %s.",
+            ascii(administrator)[:100],
+            ended,
             sessions.ADMINISTRATION,
-            request,
         )
         text = ngettext("%d session was ended.", "%d sessions were ended.", ended)
         self.message_user(request, text % ended, messages.SUCCESS)

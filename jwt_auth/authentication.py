@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
-from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
@@ -106,7 +105,7 @@ class JWTAuthentication(BaseAuthentication):
         if verdict is None:
             return None
         if verdict.refusal is not None:
-            _forget_dead_cookie(request, verdict)
+            _delete_dead_cookie(view, verdict)
             raise translated(verdict.refusal, request)
         if view is not None:
             _Handling.begin(request, view, verdict)
@@ -167,7 +166,6 @@ class _Handling:
             handling = handling.before
         if _has_answered(self.view):
             return self.before.answer_late(refusal)
-        _forget_dead_cookie(self.request, self.verdict)
         raise translated(refusal, self.request) from None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -181,11 +179,12 @@ class _Handling:
         verdict.stage = self.before
         if verdict.refusal is not None and not getattr(response, "exception", False):
             # Of a view that was called by this one, or while this one had an answer already.
-            _forget_dead_cookie(request, verdict)
             response = view.handle_exception(translated(verdict.refusal, request))
         response = type(view).finalize_response(view, request, response, *args, **kwargs)
         if verdict.from_cookie:
             make_private(response)
+        if verdict.has_dead_cookie:
+            forget_access_cookie(response, current().settings.cookies)
         return response
 
 
@@ -209,15 +208,17 @@ def _has_answered(view: Any) -> bool:
     return isinstance(vars(view).get("response"), HttpResponseBase)
 
 
-def _forget_dead_cookie(request: Request, verdict: Verdict) -> None:
-    """Have whatever the view is going to answer delete an access cookie of no use."""
-    if not verdict.has_dead_cookie:
-        return
-    # A view has no response yet, but headers for it.
-    deletion = HttpResponse()
-    forget_access_cookie(deletion, current().settings.cookies)
-    for cookie in deletion.cookies.values():
-        _add_header(_view(request), "Set-Cookie", cookie.OutputString())
+def _delete_dead_cookie(view: Any, verdict: Verdict) -> None:
+    """Have whatever *view* is going to answer delete an access cookie of no use."""
+    if verdict.has_dead_cookie and hasattr(view, "finalize_response"):
+        finalize_response = view.finalize_response
+
+        def finalize_and_delete(*args: Any, **kwargs: Any) -> Any:
+            response = finalize_response(*args, **kwargs)
+            forget_access_cookie(response, current().settings.cookies)
+            return response
+
+        view.finalize_response = finalize_and_delete
 
 
 def translated(error: Rejected | Unavailable, request: Request) -> APIException:

@@ -6,7 +6,7 @@ decisions and differ where they wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -26,7 +26,7 @@ from jwt_auth.tokens.remote import RemoteIssuer
 from jwt_auth.transports import (
     authorization,
     bearer_token,
-    cookie_token,
+    cookie_tokens,
     demand_csrf_token,
     is_unsafe,
 )
@@ -58,8 +58,9 @@ class Verdict:
     """What is said of the access token of one request, the same to every skin.
 
     Either `refusal` is set, or `claims` and `user` are those of a verified token.
-    `from_cookie` tells how the token came. With `is_foreign` it is another issuer's: no
-    row and no session here is its.
+    `from_cookie` tells how the token came. With `is_contested` it came in several cookies, of
+    different users. With `is_foreign` it is another issuer's: no row and no session here is
+    its.
     A lazy user may be refused when the row is read at last: the verdict then turns
     into a refusal, which its `stage` answers. A skin sets that for as long as its framework
     can answer.
@@ -79,6 +80,7 @@ class Verdict:
         "user",
     )
     from_cookie = False
+    is_contested = False
     csrf_held = False
     is_foreign = False
     refusal: Rejected | Unavailable | None = None
@@ -106,6 +108,9 @@ class Verdict:
     @property
     def has_dead_cookie(self) -> bool:
         """Whether the token came in a cookie that is good for nothing any more."""
+        if self.is_contested:
+            # Deleting the cookies that we can name would leave another host's to be the only one.
+            return False
         return self.from_cookie and self.refusal is not None and self.refusal.status == 401
 
     def is_about(self, request: Any) -> bool:
@@ -201,6 +206,13 @@ class TrustedIssuer(NamedTuple):
 
 
 Known = Genuine[TrustedIssuer]
+
+
+class Tried(NamedTuple):
+    """One of several genuine tokens, and why it is refused, if it is."""
+
+    known: Known
+    refusal: Rejected | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,23 +344,56 @@ class Authenticator:
 
     @sensitive_variables()
     def _read(self, request: Any, verdict: Verdict, by_cookie: bool) -> Known | None:
-        raw = self._token(request, verdict, by_cookie)
-        return None if raw is None else self._genuine(raw)
+        raws = self._tokens(request, verdict, by_cookie)
+        if len(raws) > 1:
+            return _newest([self._tried(raw) for raw in raws], verdict)
+        return self._genuine(raws[0]) if raws else None
 
     @sensitive_variables()
     async def _aread(self, request: Any, verdict: Verdict, by_cookie: bool) -> Known | None:
-        raw = self._token(request, verdict, by_cookie)
-        return None if raw is None else await self._agenuine(raw)
+        raws = self._tokens(request, verdict, by_cookie)
+        if len(raws) > 1:
+            return _newest([await self._atried(raw) for raw in raws], verdict)
+        return await self._agenuine(raws[0]) if raws else None
 
     @sensitive_variables()
-    def _token(self, request: Any, verdict: Verdict, by_cookie: bool) -> str | None:
+    def _tokens(self, request: Any, verdict: Verdict, by_cookie: bool) -> list[str]:
         # The header wins, and if it is refused the cookie is not tried.
         raw = bearer_token(request)
-        if raw is None and by_cookie and self.access_cookie is not None:
-            verdict.from_cookie = self.access_cookie in request.COOKIES
-            verdict.cookies = request.META.get("HTTP_COOKIE")
-            raw = cookie_token(request, self.access_cookie)
-        return raw
+        if raw is not None:
+            return [raw]
+        if not by_cookie or self.access_cookie is None:
+            return []
+        verdict.from_cookie = self.access_cookie in request.COOKIES
+        verdict.cookies = request.META.get("HTTP_COOKIE")
+        return cookie_tokens(request, self.access_cookie)
+
+    @sensitive_variables()
+    def _tried(self, raw: str) -> Tried | None:
+        """Return what is known of *raw*, and why it is refused; `None` if it is not genuine."""
+        try:
+            known = self._genuine(raw)
+        except TokenNotValid:
+            return None
+        try:
+            self._check(known)
+        except Rejected as refusal:
+            # The frames of its traceback hold the token.
+            return Tried(known, refusal.with_traceback(None))
+        return Tried(known, None)
+
+    @sensitive_variables()
+    async def _atried(self, raw: str) -> Tried | None:
+        """See _tried()."""
+        try:
+            known = await self._agenuine(raw)
+        except TokenNotValid:
+            return None
+        try:
+            await self._acheck(known)
+        except Rejected as refusal:
+            return Tried(known, refusal.with_traceback(None))
+        return Tried(known, None)
 
     @sensitive_variables()
     def verify(self, raw: str) -> VerifiedClaims:
@@ -468,6 +513,34 @@ class Authenticator:
             # Our own rules would refuse it too; this says why.
             raise TokenNotValid("no issuer of this name is trusted")
         return None
+
+
+def _newest(tried: Iterable[Tried | None], verdict: Verdict) -> Known:
+    """Return the token that counts, of several that came in cookies of one name.
+
+    It is that of the newest session, and the newest of that session. Those that are not
+    genuine, or refused, do not count beside one that is accepted.
+
+    Raises:
+        TokenNotValid: none is genuine, or those that are accepted are of different users.
+        Rejected: all are refused, the newest for this reason.
+    """
+    newest_first = sorted(filter(None, tried), key=_login_and_issue, reverse=True)
+    accepted = [one.known for one in newest_first if one.refusal is None]
+    refused = [one.refusal for one in newest_first if one.refusal is not None]
+    if not accepted:
+        raise refused[0] if refused else TokenNotValid("several cookies, and none is genuine")
+    if len({(known.claims.issuer, known.claims.subject) for known in accepted}) > 1:
+        # A host of the same domain can plant a cookie, and nothing tells whose it is.
+        verdict.is_contested = True
+        raise TokenNotValid("cookies of different users")
+    return accepted[0]
+
+
+def _login_and_issue(one: Tried) -> tuple[float, float]:
+    claims = one.known.claims
+    login = claims.authenticated_at
+    return 0 if login is None else login.timestamp(), claims.issued or 0
 
 
 def _header(raw: str) -> str:

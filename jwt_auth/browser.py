@@ -6,6 +6,7 @@ done by a cookie needs Django's CSRF token as well.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -25,21 +26,28 @@ from jwt_auth.runtime import current
 from jwt_auth.throttling import count_refresh
 from jwt_auth.transports import (
     bearer_token,
-    cookie_token,
+    cookie_tokens,
     cookie_values,
     csrf_token,
     demand_csrf_token,
     demand_own_site,
     forget_access_cookie,
+    forget_cookie,
+    forget_other_cookies,
     give_csrf_token,
     is_unsafe,
     set_cookie,
 )
 from jwt_auth.views import LoginView, LogoutView, SessionDetailView, SessionListView
 
+logger = logging.getLogger("jwt_auth")
+
 
 class _BrowserEndpoint(Endpoint):
     """A view that is not there unless ``COOKIES`` are on, nor for other sites to post to."""
+
+    # The cookies of one name that a request brings if no earlier setting has left one.
+    expected_cookies = 1
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if current().settings.cookies is None:
@@ -84,9 +92,30 @@ class _BrowserEndpoint(Endpoint):
         body["csrf_token"] = get_token(self.request._request)
         response = Response(body)
         if cookies.access is not None:
-            set_cookie(response, cookies.access, pair.access_token, pair.expires_in, "/", cookies)
+            self.forget_left_over_cookies(response, cookies.access, "/")
+            self.set_access_cookie(response, cookies.access, pair)
+        self.forget_left_over_cookies(response, cookies.refresh, self.cookie_path)
         self.set_refresh_cookie(response, pair)
         return response
+
+    def forget_left_over_cookies(self, response: Response, name: str, path: str) -> None:
+        """Have the browser forget the cookies *name* of earlier settings, if it may have some."""
+        if len(cookie_values(self.request._request, name)) > self.expected_cookies:
+            forget_other_cookies(response, name, path, self.cookies)
+
+    def set_access_cookie(self, response: Response, name: str, pair: sessions.TokenPair) -> None:
+        """Have the browser keep the access token in the cookie *name*.
+
+        Raises:
+            CookieTooLong: it does not fit.
+        """
+        try:
+            set_cookie(response, name, pair.access_token, pair.expires_in, "/", self.cookies)
+        except errors.CookieTooLong as error:
+            # It names no user, so all users share the records.
+            if current().records.allows("cookie too long", name):
+                logger.error("No pair could be handed out: %s.", error)
+            raise
 
     def set_refresh_cookie(self, response: Response, pair: sessions.TokenPair) -> None:
         """Have the browser keep the refresh token, if there is one."""
@@ -98,24 +127,19 @@ class _BrowserEndpoint(Endpoint):
     def forgetting(self, response: Response) -> Response:
         """Have the browser forget both tokens."""
         forget_access_cookie(response, self.cookies)
-        set_cookie(response, self.cookies.refresh, "", 0, self.cookie_path, self.cookies)
+        forget_cookie(response, self.cookies.refresh, self.cookie_path, self.cookies)
         return response
 
-    def refresh_cookie(self, request: Request) -> str | None:
-        """Return the refresh token that the browser has sent, from this site.
+    def refresh_cookies(self, request: Request) -> list[str]:
+        """Return the refresh tokens that the browser has sent, from this site.
 
         Raises:
-            CSRFFailed: another site had it sent.
-            RefreshNotValid: there are several of that name.
+            CSRFFailed: another site had them sent.
         """
-        name, django_request = self.cookies.refresh, request._request
-        if name not in django_request.COOKIES:
-            return None
-        demand_csrf_token(django_request)
-        try:
-            return cookie_token(django_request, name)
-        except errors.TokenNotValid as error:
-            raise errors.RefreshNotValid(str(error)) from None
+        raws = cookie_tokens(request._request, self.cookies.refresh)
+        if raws:
+            demand_csrf_token(request._request)
+        return raws
 
 
 class BrowserCSRFView(_BrowserEndpoint):
@@ -128,6 +152,9 @@ class BrowserCSRFView(_BrowserEndpoint):
 
 class BrowserLoginView(_BrowserEndpoint, LoginView):
     """``POST``: sign in; the tokens go into cookies."""
+
+    # A login replaces whatever is there: it may be another user's.
+    expected_cookies = 0
 
     def answer(self, pair: sessions.TokenPair, data: Mapping[str, Any]) -> Response:
         """Put the tokens into cookies; the CSRF token is a new one."""
@@ -142,10 +169,15 @@ class BrowserRefreshView(_BrowserEndpoint, SessionEndpoint):
     def post(self, request: Request) -> Response:
         """Answer 200, 401, or 403 without the CSRF token."""
         try:
-            raw = self.refresh_cookie(request)
-            if raw is None:
+            raws = self.refresh_cookies(request)
+            if not raws:
                 # Nothing to forget: an answer that is late might delete another's cookies.
                 return refresh_refused(errors.NotAuthenticated("no refresh cookie"))
+            raw = raws[0] if len(raws) == 1 else sessions.newest(raws)
+            if raw is None:
+                # Deleting the cookies that we can name would leave another host's to be the
+                # only one.
+                return refresh_refused(errors.RefreshNotValid("cookies of different users"))
             count_refresh(current().refresh_tokens.read(raw).session_id)
             pair = sessions.refresh(raw, request._request)
         except (errors.CSRFFailed, errors.Throttled):

@@ -15,6 +15,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.db import connections, transaction
 from django.http import Http404, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
+from django.views.debug import SafeExceptionReporterFilter
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.exceptions import (
     APIException,
@@ -144,6 +145,18 @@ class SignedIn(BasePermission):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         return request.method == "OPTIONS" or isinstance(request.auth, Claims)
+
+
+def mask_refresh_token(request: Request) -> None:
+    """Take the refresh token, which was read, out of the body of *request*.
+
+    Error reporters send the body along with any error that is logged from here on, and
+    the token may still be good.
+    """
+    members: Any = request.data
+    members["refresh_token"] = SafeExceptionReporterFilter.cleansed_substitute
+    # Django keeps the body that it has read under this name.
+    request._request._body = b""
 
 
 def refresh_refused(rejected: errors.Rejected) -> Response:

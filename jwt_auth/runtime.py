@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from jwt_auth.authenticator import Authenticator, TrustedIssuer
 from jwt_auth.conf import IssuerSettings, Settings, derive_keys, load_settings
+from jwt_auth.logs import RecordLimit
 from jwt_auth.models import LoginSession, SessionRows
 from jwt_auth.publication import PublishedList
 from jwt_auth.revocation import Lookups, RevocationList, Revocations
@@ -56,6 +57,7 @@ class Runtime:
     authenticator: Authenticator
     published_list: PublishedList | None
     revocation_window: timedelta
+    records: RecordLimit
     clock: Callable[[], datetime]
 
 
@@ -100,6 +102,7 @@ def _build() -> Runtime:
         encryption=settings.encryption,
     )
     revocations = _revocations(settings)
+    records = RecordLimit()
     access_cookie = None if settings.cookies is None else settings.cookies.access
     accounts = Accounts(
         user_id_field=settings.user_id_field,
@@ -121,7 +124,7 @@ def _build() -> Runtime:
             access_cookie=access_cookie,
             headers="Authorization" if access_cookie is None else "Authorization, Cookie",
             issuers={
-                issuer: _trusted_issuer(one, settings)
+                issuer: _trusted_issuer(one, settings, records)
                 for issuer, one in settings.trusted_issuers.items()
             },
             memory=TokenMemory(settings.token_cache_size),
@@ -129,6 +132,7 @@ def _build() -> Runtime:
         ),
         published_list=_published_list(settings, revocations),
         revocation_window=_revocation_window(settings),
+        records=records,
         clock=timezone.now,
     )
 
@@ -171,7 +175,7 @@ def _published_list(settings: Settings, revocations: Revocations | None) -> Publ
     return PublishedList(revocations, publisher, window)
 
 
-def _trusted_issuer(one: IssuerSettings, settings: Settings) -> TrustedIssuer:
+def _trusted_issuer(one: IssuerSettings, settings: Settings, records: RecordLimit) -> TrustedIssuer:
     clock, leeway = _now, settings.leeway.total_seconds()
     keys = RemoteKeys(one.jwks_url, one.algorithms, clock)
     revocations = None
@@ -186,7 +190,7 @@ def _trusted_issuer(one: IssuerSettings, settings: Settings) -> TrustedIssuer:
         clock=clock,
     )
     among_others = settings.accepts_own or len(settings.trusted_issuers) > 1
-    return TrustedIssuer(tokens, Strangers(one.user, among_others=among_others))
+    return TrustedIssuer(tokens, Strangers(one.user, among_others=among_others, records=records))
 
 
 def _revocation_window(settings: Settings) -> timedelta:

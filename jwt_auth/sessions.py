@@ -186,6 +186,42 @@ def refresh(raw: str, request: Any = None) -> TokenPair:
     return _in_rounds(lambda: _refresh_once(runtime, token, idle_limit, request))
 
 
+@sensitive_variables()
+def newest(raws: Collection[str]) -> str | None:
+    """Return the one of *raws* that counts: several refresh tokens that one browser has sent.
+
+    It is that of the newest session that lives, and the newest of that session. `None`: they
+    are of different users, and one may have been planted. Takes one statement, and none if
+    all are of one session.
+
+    Raises:
+        RefreshNotValid: none is genuine.
+        Unavailable: the database failed.
+    """
+    runtime = current()
+    genuine: dict[RefreshToken, str] = {}
+    for raw in raws:
+        with suppress(RefreshNotValid):
+            genuine[runtime.refresh_tokens.read(raw)] = raw
+    by_generation = sorted(genuine, key=lambda token: token.generation)
+    newest_of = {token.session_id: token for token in by_generation}
+    if not newest_of:
+        raise RefreshNotValid("several, and none is genuine")
+    if len(newest_of) == 1:
+        return genuine[by_generation[-1]]
+    live = LoginSession.objects.on_primary().live(
+        runtime.clock(), runtime.settings.refresh_lifetime or timedelta(0)
+    )
+    with database_answers():
+        newest_first = live.filter(pk__in=newest_of).order_by("-created_at", "pk")
+        found = list(newest_first.values_list("pk", "user_id"))
+    if len({user for _, user in found}) > 1:
+        return None
+    # If all are over, the refresh of any of them says so.
+    session_id = found[0][0] if found else by_generation[-1].session_id
+    return genuine[newest_of[session_id]]
+
+
 def end(session_id: UUID, reason: str = LOGOUT, request: Any = None) -> bool:
     """End the session *session_id*. Return whether it had not ended before.
 
@@ -367,7 +403,7 @@ def _refresh_once(
     oldest_good = session.generation - 1 if young else session.generation
     if token.generation < oldest_good:
         _revoke_as_read(sessions, session, REUSED, request, now)
-        _report_reuse(session, token, request)
+        _report_reuse(runtime, session, token, request)
         raise RefreshReused
     if young and token.generation <= session.generation:
         # A retry, or a burst of requests with one cookie jar: the one successor
@@ -444,17 +480,20 @@ def _note_ended(sessions: Collection[LoginSession]) -> None:
         revocations.note([session.pk for session in sessions])
 
 
-def _report_reuse(session: LoginSession, token: RefreshToken, request: Any) -> None:
-    security_logger.warning(
-        "A replaced refresh token (generation %d of %d) was used for session %s of user %s, "
-        "opened from %s, now from %s; the session was ended.",
-        token.generation,
-        session.generation,
-        session.pk,
-        ascii(session.user_id)[:100],
-        session.ip,
-        None if request is None else client_address(request),
-    )
+def _report_reuse(
+    runtime: Runtime, session: LoginSession, token: RefreshToken, request: Any
+) -> None:
+    if runtime.records.allows("reuse", session.user_id):
+        security_logger.warning(
+            "A replaced refresh token (generation %d of %d) was used for session %s of user %s, "
+            "opened from %s, now from %s; the session was ended.",
+            token.generation,
+            session.generation,
+            session.pk,
+            ascii(session.user_id)[:100],
+            session.ip,
+            None if request is None else client_address(request),
+        )
     _announce(signals.refresh_reused, session, request)
 
 
@@ -582,10 +621,11 @@ def _access_token(
         )
     except Exception as error:
         # The project's own callables run in here, and anything may come out of them.
-        logger.exception(
-            "No access token could be made: CLAIMS, ROLES or the key failed, or the token is "
-            "too long."
-        )
+        if runtime.records.allows("no access token", user.pk):
+            logger.exception(
+                "No access token could be made: CLAIMS, ROLES or the key failed, or the token is "
+                "too long."
+            )
         raise Unavailable from error
 
 

@@ -6,6 +6,7 @@ import functools
 import ipaddress
 import logging
 import re
+from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import BadRequest, SuspiciousOperation
@@ -19,7 +20,6 @@ from jwt_auth.conf import CookieSettings
 from jwt_auth.errors import CookieTooLong, CSRFFailed, InvalidRequest, TokenNotValid
 from jwt_auth.tokens.jws import MAX_LENGTH
 
-logger = logging.getLogger("jwt_auth")
 # Where Django says why it has refused a request.
 _csrf_logger = logging.getLogger("django.security.csrf")
 
@@ -48,22 +48,31 @@ _UNREADABLE = (
 MAX_COOKIE = 4096
 
 
+class HiddenText(str):
+    """A token that its ``repr()`` does not show: error reporters print variables by it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+
 def authorization(request: Any) -> str:
     """Return the ``Authorization`` header of *request*, empty without one."""
     return str(request.META.get("HTTP_AUTHORIZATION", ""))
 
 
-def cookie_token(request: Any, name: str) -> str | None:
-    """Return the token in the cookie *name*, or `None` without one. Its form is not looked at.
+def cookie_tokens(request: Any, name: str) -> list[str]:
+    """Return the tokens in the cookies *name* of *request*. Their form is not checked.
 
-    Raises:
-        TokenNotValid: there are several of that name. Another host of the domain may have
-            set one of them, and nothing tells which.
+    A browser sends several after a change of ``DOMAIN`` or of the include's path, or if
+    another host of the domain has set one.
     """
     value: str | None = request.COOKIES.get(name)
-    if value is not None and len(cookie_values(request, name)) > 1:
-        raise TokenNotValid("several cookies of one name")
-    return value
+    if value is None:
+        return []
+    values = cookie_values(request, name)
+    return [HiddenText(one) for one in (values if len(values) > 1 else [value])]
 
 
 def cookie_values(request: Any, name: str) -> list[str]:
@@ -81,9 +90,7 @@ def set_cookie(
         CookieTooLong: browsers would drop it without a word.
     """
     if len(name) + len(value) > MAX_COOKIE:
-        error = CookieTooLong(name, len(name) + len(value))
-        logger.error("No pair could be handed out: %s.", error)
-        raise error
+        raise CookieTooLong(name, len(name) + len(value))
     response.set_cookie(
         name,
         value,
@@ -96,10 +103,40 @@ def set_cookie(
     )
 
 
+def forget_cookie(response: Any, name: str, path: str, cookies: CookieSettings) -> None:
+    """Have the browser forget the cookie *name*, today's and those of earlier settings."""
+    forget_other_cookies(response, name, path, cookies)
+    set_cookie(response, name, "", 0, path, cookies)
+
+
+def forget_other_cookies(response: Any, name: str, path: str, cookies: CookieSettings) -> None:
+    """Have the browser forget all cookies *name* but today's, which is of *path*.
+
+    A browser keeps one cookie for each name, domain and path. These settings can name the
+    cookies without a domain and those of the include's parent paths. They do not name an
+    earlier domain: only the request could, and its ``Host`` is the client's to choose.
+    Call this before today's cookie is set. Browsers that compare domains as RFC 6265
+    section 5.3 does take a cookie of ``DOMAIN`` and one of the same host for one.
+    """
+    for domain in dict.fromkeys((None, cookies.domain)):
+        for parent in _parent_paths(path):
+            if (domain, parent) == (cookies.domain, path):
+                continue
+            deletion = HttpResponse()
+            set_cookie(deletion, name, "", 0, parent, replace(cookies, domain=domain))
+            # Django keeps one cookie for each key, and sends the name of the cookie itself.
+            response.cookies[f"{name} {domain} {parent}"] = deletion.cookies[name]
+
+
+def _parent_paths(path: str) -> list[str]:
+    """Return *path*, which ends in a slash, and all paths above it."""
+    return [path[: place + 1] for place, letter in enumerate(path) if letter == "/"]
+
+
 def forget_access_cookie(response: Any, cookies: CookieSettings | None) -> None:
     """Have the browser forget the access token, if it is in a cookie."""
     if cookies is not None and cookies.access is not None:
-        set_cookie(response, cookies.access, "", 0, "/", cookies)
+        forget_cookie(response, cookies.access, "/", cookies)
 
 
 def vary_on(response: Any, headers: str) -> None:

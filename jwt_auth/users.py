@@ -19,6 +19,7 @@ from django.db.models import Q
 from django.utils.functional import SimpleLazyObject, empty
 
 from jwt_auth.errors import Rejected, SessionEnded, TokenNotValid, Unavailable
+from jwt_auth.logs import RecordLimit
 from jwt_auth.models import MARK_LENGTH, LoginSession, database_answers
 from jwt_auth.tokens.claims import VerifiedClaims
 
@@ -177,9 +178,16 @@ class Strangers:
     `None` or False for nobody. Without it, a `TokenUser` is made.
     """
 
-    def __init__(self, make: Callable[[VerifiedClaims], Any] | None, *, among_others: bool) -> None:
+    def __init__(
+        self,
+        make: Callable[[VerifiedClaims], Any] | None,
+        *,
+        among_others: bool,
+        records: RecordLimit,
+    ) -> None:
         self._make = make
         self._among_others = among_others
+        self._records = records
 
     def find(self, claims: VerifiedClaims) -> tuple[Any, VerifiedClaims]:
         """Return the user and the claims that count here.
@@ -190,7 +198,7 @@ class Strangers:
         """
         if self._make is None:
             return self._admitted(claims, None)
-        with _projects_own():
+        with self._projects_own(claims):
             made = self._make(claims)
             if isawaitable(made):
                 made = async_to_sync(_awaited)(made)
@@ -201,7 +209,7 @@ class Strangers:
         if self._make is None:
             return self._admitted(claims, None)
         make: Any = self._make if iscoroutinefunction(self._make) else sync_to_async(self._make)
-        with _projects_own():
+        with self._projects_own(claims):
             made = await make(claims)
             if isawaitable(made):
                 # Of a coroutine function that something was wrapped around.
@@ -223,21 +231,21 @@ class Strangers:
             raise SessionEnded("nobody, or an inactive user")
         return user, known
 
+    @contextmanager
+    def _projects_own(self, claims: VerifiedClaims) -> Iterator[None]:
+        """Have what a function of the project raises answered 503, and logged."""
+        try:
+            yield
+        except (Rejected, Unavailable):
+            raise
+        except Exception:
+            if self._records.allows("USER failed", (claims.issuer, claims.subject)):
+                logger.exception("USER of TRUSTED_ISSUERS failed.")
+            raise Unavailable from None
+
 
 async def _awaited(made: Awaitable[Any]) -> Any:
     return await made
-
-
-@contextmanager
-def _projects_own() -> Iterator[None]:
-    """Have what a function of the project raises answered 503, and logged."""
-    try:
-        yield
-    except (Rejected, Unavailable):
-        raise
-    except Exception:
-        logger.exception("USER of TRUSTED_ISSUERS failed.")
-        raise Unavailable from None
 
 
 class Accounts:
@@ -253,12 +261,13 @@ class Accounts:
         """Return the value of ``sub`` for *user*.
 
         Raises:
-            ValueError: the field is empty, which names nobody.
+            ValueError: the field is empty or has a NUL, and no claim may be either.
         """
         value = getattr(user, self._user_id_field)
-        if value is None or value == "":
-            raise ValueError("USER_ID_FIELD is empty for this user")
-        return str(value)
+        subject = "" if value is None else str(value)
+        if not subject or "\x00" in subject:
+            raise ValueError("USER_ID_FIELD is empty for this user, or has a NUL")
+        return subject
 
     def load(self, claims: VerifiedClaims) -> Any:
         """Return the user from the primary database: one query.
@@ -394,12 +403,17 @@ class LazyUser(SimpleLazyObject):  # type: ignore[type-arg]
             return self._jwt_auth_rows.known_of_user["_meta"].model
         return wrapped.__class__
 
-    # Until the user is loaded there is nothing to copy.
+    # A copy loads the row at once. One that loads it later, as Django's does, would show what
+    # has been saved meanwhile, and a comparison of before and after would see no difference.
     def __copy__(self) -> Any:
-        return self if self._wrapped is empty else super().__copy__()
+        if self._wrapped is empty:
+            self._setup()
+        return super().__copy__()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self if self._wrapped is empty else super().__deepcopy__(memo)
+        if self._wrapped is empty:
+            self._setup()
+        return super().__deepcopy__(memo)
 
 
 class LoadedUser(LazyUser):

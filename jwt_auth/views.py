@@ -34,6 +34,7 @@ from jwt_auth.endpoints import (
     OwnAuthentication,
     SessionEndpoint,
     SignedIn,
+    mask_refresh_token,
     refresh_refused,
 )
 from jwt_auth.models import LoginSession, database_answers
@@ -41,7 +42,7 @@ from jwt_auth.runtime import current
 from jwt_auth.serializers import LoginSerializer
 from jwt_auth.throttling import count_refresh, login_tries
 from jwt_auth.tokens.claims import VerifiedClaims
-from jwt_auth.transports import bearer_token
+from jwt_auth.transports import HiddenText, bearer_token
 
 # Much shorter than the time for which an old key goes on verifying.
 KEYS_MAX_AGE = 300
@@ -111,6 +112,7 @@ class RefreshView(SessionEndpoint):
         raw = _refresh_token(request.data)
         if raw is None:
             raise ValidationError(_MISSING)
+        mask_refresh_token(request)
         try:
             count_refresh(current().refresh_tokens.read(raw).session_id)
             pair = sessions.refresh(raw, request._request)
@@ -130,6 +132,8 @@ class LogoutView(SessionEndpoint):
     def post(self, request: Request) -> Response:
         """Answer 204, for an unknown token too; 400 if there is no token at all."""
         raw = None if _is_empty_form(request) else _refresh_token(request.data)
+        if raw is not None:
+            mask_refresh_token(request)
         try:
             session_id = self._session_id(request, raw)
         except (errors.RefreshNotValid, errors.TokenNotValid):
@@ -331,7 +335,7 @@ def _refresh_token(data: Any) -> str | None:
     elif not raw.strip():
         text = "This field may not be blank."
     else:
-        return raw
+        return HiddenText(raw)
     raise ValidationError({"refresh_token": [text]})
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import Permission, User
 
 from jwt_auth import sessions
@@ -67,6 +69,27 @@ def test_a_session_shows_nothing_secret(admin: JSONClient, user: User) -> None:
     assert "Delete" not in answer.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("at_login", "now", "shown"),
+    [
+        ({}, {}, "March 15, 2027, 1 p.m."),
+        ({"SESSION_LIFETIME": timedelta(days=2)}, {}, "March 3, 2027, 1 p.m."),
+        ({}, {"REFRESH_TOKEN_LIFETIME": None}, "May 30, 2027, 2 p.m."),
+    ],
+    ids=["idle limit", "absolute limit", "no sessions"],
+)
+def test_session_shows_its_nearer_end(
+    clock: Clock, client: JSONClient, user: User, settings: Any, at_login: Any, now: Any, shown: str
+) -> None:
+    settings.TIME_ZONE = "Europe/Vienna"
+    settings.JWT_AUTH = at_login
+    sessions.start(user)
+    settings.JWT_AUTH = now
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    page_of_session = client.get(f"{LIST}{LoginSession.objects.get().pk}/change/")
+    assert f">{shown}<" in page_of_session.content.decode()
+
+
 def test_nothing_is_added_changed_or_deleted(admin: JSONClient, user: User) -> None:
     pair = sessions.start(user)
     assert admin.get(f"{LIST}add/").status_code == 403
@@ -85,6 +108,28 @@ def test_sessions_are_ended(admin: JSONClient, user: User) -> None:
     for pair in pairs:
         assert admin.whoami(pair.access_token).json()["code"] == "session_ended"
     assert set(LoginSession.objects.values_list("revoked_reason", flat=True)) == {"administration"}
+
+
+def test_ended_sessions_leave_a_log_entry_with_who_and_why(
+    admin: JSONClient,
+    user: User,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(sessions, "BATCH", 2)
+    pairs = [sessions.start(user) for _ in range(5)]
+    sessions.end(pairs[0].session_id)  # type: ignore[arg-type]
+    chosen = [str(pair.session_id) for pair in pairs]
+    answer = admin.post(LIST, {"action": "end", "_selected_action": chosen}, follow=True)
+    assert "4 sessions were ended." in answer.content.decode()
+    root = User.objects.get(username="root")
+    entries = LogEntry.objects.filter(user=root, action_flag=CHANGE)
+    assert sorted(entries.values_list("object_id", flat=True)) == sorted(chosen[1:])
+    assert {entry.change_message for entry in entries} == {"Ended: administration."}
+    [record] = [one for one in caplog.records if one.name == "jwt_auth.security"]
+    assert record.getMessage() == f"User {root.pk} ended 4 sessions in the admin: administration."
+    # The page of a session has a button that shows them.
+    assert "Ended: administration." in admin.get(f"{LIST}{chosen[1]}/history/").content.decode()
 
 
 def test_ending_asks_for_a_permission(client: JSONClient, user: User) -> None:

@@ -15,6 +15,7 @@ from django.urls import include, path
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from jwt_auth import sessions
 from jwt_auth.decorators import jwt_required
 from jwt_auth.models import LoginSession
 from tests import urls as own_urls
@@ -343,30 +344,358 @@ def cookie_of(answer: Any, name: str) -> Morsel[str]:
     raise AssertionError(f"no {name} in {lines}")
 
 
+class CookieStore:
+    """Keeps cookies as browsers do: one for each name, domain and path.
+
+    It is for one host, so a cookie with a domain is one of a parent domain.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str, str], str] = {}
+        self.csrf = ""
+
+    def put(self, name: str, value: str, path: str = HERE, domain: str = "") -> None:
+        """Set a cookie, as another host of the domain can."""
+        self.kept[name, domain, path] = value
+
+    def values(self, name: str) -> list[str]:
+        """Return the values of all cookies *name*."""
+        return [value for (one, _, _), value in self.kept.items() if one == name]
+
+    def send(self, method: str, where: str, body: Any = None, **extra: Any) -> Any:
+        """Send a request with the cookies of its path, and keep those of the answer."""
+        # RFC 6265 section 5.4: longer paths first.
+        sent = sorted(self.kept.items(), key=lambda one: -len(one[0][2]))
+        pairs = [f"{name}={one}" for (name, _, path), one in sent if where.startswith(path)]
+        client = Browser()
+        client.csrf = self.csrf
+        answer = client.send(method, where, body, Cookie="; ".join(pairs), **extra)
+        for cookie in answer.cookies.values():
+            assert cookie["secure"] or not cookie.key.startswith("__")
+            place = (cookie.key, cookie["domain"], cookie["path"])
+            if cookie["max-age"] == 0:
+                self.kept.pop(place, None)
+            else:
+                self.kept[place] = cookie.value
+        if answer.headers.get("Content-Type") == "application/json" and answer.content:
+            self.csrf = dict(answer.json()).get("csrf_token", self.csrf)
+        return answer
+
+    def sign_in(self, where: str = HERE, name: str = "ada") -> Any:
+        """Sign in by the login view below *where*."""
+        body = {"username": name, "password": PASSWORD}
+        answer = self.send("post", f"{where}login/", body)
+        assert answer.status_code == 200
+        return answer
+
+
+@pytest.fixture
+def store() -> CookieStore:
+    return CookieStore()
+
+
+SECURE = "__Secure-access_token"
+WITHOUT_DOMAIN = {"COOKIES": {"ACCESS": SECURE}}
+WITH_DOMAIN = {"COOKIES": {"ACCESS": SECURE, "DOMAIN": "example.com"}}
+SWITCHES = {
+    "on": (WITHOUT_DOMAIN, WITH_DOMAIN),
+    "off": (WITH_DOMAIN, WITHOUT_DOMAIN),
+    "to another one": (
+        {"COOKIES": {"ACCESS": SECURE, "DOMAIN": "app.example.com"}},
+        WITH_DOMAIN,
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), SWITCHES.values(), ids=SWITCHES)
+def test_switched_domain_signs_no_browser_out(
+    store: CookieStore, user: User, settings: Any, clock: Clock, before: Any, after: Any
+) -> None:
+    settings.JWT_AUTH = before
+    store.sign_in()
+    settings.JWT_AUTH = after
+    for _ in range(4):
+        clock.move(minutes=4)
+        assert store.send("post", f"{HERE}refresh/").status_code == 200
+        assert store.send("get", "/things/").status_code == 200
+    row = LoginSession.objects.get()
+    assert (row.generation, row.revoked_at) == (4, None)
+
+
+@pytest.mark.parametrize(("before", "after"), SWITCHES.values(), ids=SWITCHES)
+def test_switched_domain_leaves_another_user_sign_in(
+    store: CookieStore,
+    user: User,
+    make_user: Any,
+    settings: Any,
+    clock: Clock,
+    before: Any,
+    after: Any,
+) -> None:
+    settings.JWT_AUTH = before
+    store.sign_in()
+    settings.JWT_AUTH = after
+    assert store.send("post", f"{HERE}logout/").status_code == 204
+    clock.move(seconds=10)
+    grace = make_user("grace")
+    store.sign_in(name="grace")
+    assert store.send("get", "/things/").json() == {"pk": grace.pk}
+    assert store.send("post", f"{HERE}refresh/").status_code == 200
+    assert store.send("get", "/things/").json() == {"pk": grace.pk}
+
+
+def test_login_deletes_the_cookies_that_another_user_has_left(
+    store: CookieStore, user: User, make_user: Any, settings: Any
+) -> None:
+    settings.JWT_AUTH = WITHOUT_DOMAIN
+    store.sign_in()
+    settings.JWT_AUTH = WITH_DOMAIN
+    grace = make_user("grace")
+    store.sign_in(name="grace")
+    assert store.send("get", "/things/").json() == {"pk": grace.pk}
+    assert {domain for name, domain, _ in store.kept if name != "csrftoken"} == {"example.com"}
+
+
+def test_refresh_deletes_cookies_of_earlier_settings(
+    store: CookieStore, user: User, settings: Any, clock: Clock
+) -> None:
+    settings.JWT_AUTH = WITHOUT_DOMAIN
+    store.sign_in()
+    settings.JWT_AUTH = WITH_DOMAIN
+    store.send("post", f"{HERE}refresh/")
+    assert len(store.values(REFRESH)) == len(store.values(SECURE)) == 2
+    clock.move(seconds=121)
+    store.send("post", f"{HERE}refresh/")
+    assert {key for key in store.kept if key[0] != "csrftoken"} == {
+        (REFRESH, "example.com", HERE),
+        (SECURE, "example.com", "/"),
+    }
+
+
+def test_include_on_a_longer_path_signs_no_browser_out(
+    store: CookieStore, user: User, settings: Any, clock: Clock
+) -> None:
+    paths = ["auth/", "auth/v2/", "auth/v2/browser/"]
+    store.send("get", f"{HERE}csrf/")
+    for number, path_of_include in enumerate(paths):
+        settings.ROOT_URLCONF = (path(path_of_include, include("jwt_auth.urls.browser")),)
+        if not number:
+            store.sign_in("/auth/")
+        for _ in range(2):
+            clock.move(minutes=4)
+            assert store.send("post", f"/{path_of_include}refresh/").status_code == 200
+        assert [place for name, _, place in store.kept if name == REFRESH] == [
+            f"/{path_of_include}"
+        ]
+    assert LoginSession.objects.get().generation == 6
+
+
+@pytest.mark.parametrize("call", ["logout", "refresh"])
+def test_answer_that_deletes_cookies_deletes_those_of_earlier_settings(
+    store: CookieStore, user: User, settings: Any, call: str
+) -> None:
+    settings.JWT_AUTH = WITH_DOMAIN
+    store.sign_in()
+    pair = sessions.start(user)
+    for domain in ("", "example.com"):
+        store.put(SECURE, pair.access_token, "/", domain)
+        for place in ("/", "/auth/", HERE):
+            store.put(REFRESH, str(pair.refresh_token), place, domain)
+    sessions.end_all(user)
+    answer = store.send("post", f"{HERE}{call}/")
+    assert answer.status_code == {"logout": 204, "refresh": 401}[call]
+    assert [name for name, _, _ in store.kept] == ["csrftoken"]
+
+
 @pytest.mark.parametrize("place", PLACES)
-def test_two_cookies_of_one_name(browser: Browser, user: User, place: str) -> None:
-    token = browser.sign_in().cookies[ACCESS].value
-    for header in (f"{ACCESS}={token}; {ACCESS}=x", f"{ACCESS}=x; a=b;{ACCESS}={token}"):
+def test_refused_access_cookies_of_earlier_settings_are_deleted(
+    store: CookieStore, user: User, settings: Any, place: str
+) -> None:
+    settings.JWT_AUTH = WITH_DOMAIN
+    for value in ("x", sessions.start(user).access_token):
+        sessions.end_all(user)
+        for domain in ("", "example.com"):
+            store.put(SECURE, value, "/", domain)
+        assert store.send("get", place).status_code == 401
+        assert not store.kept
+
+
+@pytest.mark.parametrize("place", ["/named/", "/named-drf/", "/named-guarded/"])
+def test_late_refusal_deletes_access_cookies_of_earlier_settings(
+    store: CookieStore, user: User, settings: Any, place: str
+) -> None:
+    settings.JWT_AUTH = WITH_DOMAIN
+    raw = sessions.start(user).access_token
+    for domain in ("", "example.com"):
+        store.put(SECURE, raw, "/", domain)
+    User.objects.update(is_active=False)
+    assert store.send("get", place).json()["code"] == "session_ended"
+    assert not store.kept
+
+
+def test_one_cookie_is_answered_with_one(browser: Browser, user: User) -> None:
+    for call in ("login", "refresh"):
+        body = {"username": "ada", "password": PASSWORD} if call == "login" else None
+        answer = browser.send("post", f"{HERE}{call}/", body)
+        assert {*answer.cookies} - {"csrftoken"} == {REFRESH, ACCESS}
+        browser.csrf = answer.json()["csrf_token"]
+
+
+def in_both_orders(name: str, *values: Any) -> list[str]:
+    """Return two headers with cookies *name*."""
+    return ["; ".join(f"{name}={one}" for one in values[::step]) for step in (1, -1)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_genuine_access_cookie_counts_beside_junk(user: User, place: str) -> None:
+    raw = sessions.start(user).access_token
+    for junk in JUNK:
+        for header in in_both_orders(ACCESS, raw, junk):
+            answer = JSONClient().get(place, HTTP_COOKIE=header, secure=True)
+            assert answer.json() == {"pk": user.pk}
+            assert ACCESS not in answer.cookies
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_several_access_cookies_are_judged_alike_under_asgi(
+    user: User, make_user: Any, clock: Clock, place: str
+) -> None:
+    expired = sessions.start(user).access_token
+    clock.move(minutes=6)
+    good = sessions.start(user).access_token
+    other = sessions.start(make_user("grace")).access_token
+    for values, code in [
+        ((good, "x.y.z"), None),
+        ((good, expired), None),
+        (("x", "x.y.z"), "token_not_valid"),
+        ((expired, "x"), "token_expired"),
+        ((good, other), "token_not_valid"),
+    ]:
+        for ordered in (values, values[::-1]):
+            # The client sends a header of its own, and Django 5.2 joins two of them by a comma.
+            client = AsyncClient()
+            for number, value in enumerate(ordered):
+                client.cookies[str(number)] = cookie = Morsel()
+                cookie.set(ACCESS, value, value)
+            answer = async_to_sync(client.get)(place)
+            assert answer.json().get("code") == code
+            assert code is not None or answer.json() == {"pk": user.pk}
+            assert (ACCESS in answer.cookies) == (code is not None and other not in values)
+
+
+def current_session(header: str) -> str:
+    """Return the id of the session that the cookies of *header* sign in."""
+    answer = JSONClient().get(f"{HERE}sessions/", HTTP_COOKIE=header, secure=True)
+    [found] = [one["id"] for one in answer.json() if one["current"]]
+    return str(found)
+
+
+def test_access_cookie_of_the_newest_session_counts(user: User, clock: Clock) -> None:
+    old, old_token = sessions.start(user), ""
+    clock.move(seconds=130)
+    new = sessions.start(user)
+    # Its token is younger, but not its session.
+    old_token = sessions.refresh(str(old.refresh_token)).access_token
+    for header in in_both_orders(ACCESS, old.access_token, new.access_token, old_token):
+        assert current_session(header) == str(new.session_id)
+    sessions.end(new.session_id)  # type: ignore[arg-type]
+    for header in in_both_orders(ACCESS, old.access_token, new.access_token):
+        assert current_session(header) == str(old.session_id)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_refused_access_cookies_get_the_code_of_the_newest(
+    user: User, clock: Clock, place: str
+) -> None:
+    expired = sessions.start(user).access_token
+    clock.move(minutes=6)
+    new = sessions.start(user)
+    sessions.end(new.session_id)  # type: ignore[arg-type]
+    for values, code in [
+        ((expired, new.access_token), "session_ended"),
+        ((expired, "x"), "token_expired"),
+        (("x", "y"), "token_not_valid"),
+    ]:
+        for header in in_both_orders(ACCESS, *values):
+            answer = JSONClient().get(place, HTTP_COOKIE=header, secure=True)
+            assert (answer.status_code, answer.json()["code"]) == (401, code)
+            assert cookie_of(answer, ACCESS)["max-age"] == "0"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_access_cookie_of_another_issuer_is_not_of_the_same_user(
+    user: User, settings: Any, provider: Provider, place: str
+) -> None:
+    settings.DEBUG = True  # For a provider without TLS.
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": ACCESS}, "TRUSTED_ISSUERS": provider.settings()}
+    own, foreign = sessions.start(user).access_token, provider.token(sub=str(user.pk))
+    for values in ((own,), (foreign,), (foreign, "x")):
+        for header in in_both_orders(ACCESS, *values):
+            assert JSONClient().get(place, HTTP_COOKIE=header, secure=True).status_code == 200
+    for header in in_both_orders(ACCESS, own, foreign):
         answer = JSONClient().get(place, HTTP_COOKIE=header, secure=True)
         assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
 
 
-def test_two_refresh_cookies(browser: Browser, user: User) -> None:
+def refresh_with(browser: Browser, *values: Any) -> Any:
+    """Refresh with several refresh cookies."""
+    csrf = browser.cookies["csrftoken"].value
+    [header, _] = in_both_orders(REFRESH, *values)
+    one = Browser()
+    one.csrf = browser.csrf
+    return one.send("post", f"{HERE}refresh/", Cookie=f"csrftoken={csrf}; {header}")
+
+
+def test_newest_generation_of_a_session_counts(
+    browser: Browser, user: User, clock: Clock, django_assert_num_queries: Any
+) -> None:
+    old = browser.sign_in().cookies[REFRESH].value
+    new = browser.send("post", f"{HERE}refresh/").cookies[REFRESH].value
+    # The old one alone would end the session by now.
+    clock.move(seconds=121)
+    # The session, the roles and the rotation, as with one cookie.
+    with django_assert_num_queries(3):
+        assert refresh_with(browser, old, new, "x").status_code == 200
+    assert refresh_with(browser, new, old).status_code == 200
+    row = LoginSession.objects.get()
+    assert (row.revoked_at, row.generation) == (None, 2)
+
+
+def test_refresh_cookie_of_the_newest_living_session_counts(
+    browser: Browser, user: User, clock: Clock
+) -> None:
+    browser.sign_in()
+    pairs = []
+    for _ in range(3):
+        clock.move(seconds=10)
+        pairs.append(sessions.start(user))
+    sessions.end(pairs[2].session_id)  # type: ignore[arg-type]
+    raws = [pair.refresh_token for pair in pairs]
+    for values in (raws, raws[::-1]):
+        assert refresh_with(browser, *values).status_code == 200
+    rotated = LoginSession.objects.filter(generation__gt=0)
+    assert [row.pk for row in rotated] == [pairs[1].session_id]
+
+
+def test_refresh_cookies_of_sessions_that_are_over_are_deleted(
+    browser: Browser, user: User
+) -> None:
+    browser.sign_in()
+    raws = [sessions.start(user).refresh_token for _ in range(2)]
+    sessions.end_all(user)
+    answer = refresh_with(browser, *raws)
+    assert (answer.status_code, answer.json()["code"]) == (401, "session_ended")
+    assert answer.cookies[REFRESH]["max-age"] == 0
+
+
+def test_logout_ends_the_sessions_of_all_cookies(browser: Browser, user: User) -> None:
     answer = browser.sign_in()
     raw, csrf = answer.cookies[REFRESH].value, answer.cookies["csrftoken"].value
     header = f"csrftoken={csrf}; {REFRESH}={raw}; {REFRESH}=x"
-    for call, status in (("refresh", 401), ("logout", 204)):
-        answer = JSONClient(enforce_csrf_checks=True).post(
-            f"{HERE}{call}/",
-            HTTP_COOKIE=header,
-            HTTP_ORIGIN=SITE,
-            HTTP_X_CSRFTOKEN=browser.csrf,
-            secure=True,
-        )
-        assert answer.status_code == status
-        # Another host may have set one of them; the logout does not miss for it.
-        ended = LoginSession.objects.get().revoked_at is not None
-        assert ended == (call == "logout")
+    answer = browser.send("post", f"{HERE}logout/", Cookie=header)
+    assert answer.status_code == 204
+    # Another host may have set one of them; the logout does not miss for it.
+    assert LoginSession.objects.get().revoked_at is not None
 
 
 def test_a_refresh(browser: Browser, user: User) -> None:
@@ -636,6 +965,15 @@ def test_a_cookie_that_browsers_would_drop(
     # In the body there is room for it.
     settings.JWT_AUTH = {"COOKIES": {}, "CLAIMS": "tests.test_browser.many_claims"}
     assert browser.sign_in().status_code == 200
+
+
+def test_cookies_that_are_too_long_write_a_bounded_number_of_records(
+    browser: Browser, user: User, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": ACCESS}, "CLAIMS": "tests.test_browser.many_claims"}
+    for _ in range(30):
+        assert browser.sign_in().status_code == 503
+    assert len([one for one in caplog.records if one.name == "jwt_auth"]) == 11
 
 
 def many_claims(user: Any, request: Any) -> dict[str, str]:

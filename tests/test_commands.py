@@ -156,6 +156,40 @@ class TestRevoke:
         assert shown.endswith("3 sessions ended.\n")
         assert self.ended(pairs) == [True, True, True]
 
+    @pytest.mark.parametrize("whose", ["--user", "--session", "--all"])
+    def test_log_says_who_ended_which_sessions_and_why(
+        self,
+        pairs: list[sessions.TokenPair],
+        user: User,
+        whose: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr("getpass.getuser", lambda: "operator\n")
+        arguments, what = {
+            "--user": (["ada"], f"the sessions of user {user.pk}"),
+            "--session": ([str(pairs[0].session_id)], f"session {pairs[0].session_id}"),
+            "--all": ([], "every session"),
+        }[whose]
+        run("jwt_auth_revoke", whose, *arguments)
+        [record] = [one for one in caplog.records if one.name == "jwt_auth.security"]
+        assert record.getMessage() == (
+            f"jwt_auth_revoke, run by operator\\n, ends {what}: administration."
+        )
+
+    def test_operator_may_have_no_name(
+        self,
+        pairs: list[sessions.TokenPair],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def fail() -> None:
+            raise KeyError("getpwuid(): uid not found: 1000")
+
+        monkeypatch.setattr("getpass.getuser", fail)
+        assert run("jwt_auth_revoke", "--all") == "3 sessions ended.\n"
+        assert "run by an unnamed account" in caplog.text
+
     @pytest.mark.parametrize(
         "arguments",
         [[], ["--user", "nobody"], ["--session", "x"], ["--all", "--user", "ada"]],

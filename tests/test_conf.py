@@ -209,6 +209,7 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
         f"the path {path!r}": ({"ROLES": path}, "E008", "ROLES", "dotted path")
         for path in (".", "..", ".x.y", "x..y", "tests.test_conf.", "")
     },
+    "a NUL in the issuer": ({"ISSUER": "a\x00"}, "E002", "ISSUER", "string"),
     "a lone surrogate as issuer": ({"ISSUER": "\ud800"}, "E002", "ISSUER", "string"),
     "a lone surrogate as audience": ({"AUDIENCE": ["\ud800"]}, "E002", "AUDIENCE", "string"),
     "a lone surrogate as secret": ({"SIGNING_KEY": SECRET + "\ud800"}, "E005", "SIGNING_KEY", ""),

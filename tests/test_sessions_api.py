@@ -386,9 +386,11 @@ class TestTheDesk:
         assert row.device == "ab?" + "c" * 97
         assert row.amr == ["pwd"]
 
-    def test_who_has_no_name_gets_no_token(self, user: Any, settings: Any) -> None:
+    @pytest.mark.parametrize("name", ["", "a\x00b"])
+    def test_user_without_a_usable_name_gets_no_token(
+        self, user: Any, settings: Any, name: str
+    ) -> None:
         settings.JWT_AUTH = {"USER_ID_FIELD": "username"}
-        type(user).objects.update(username="")
-        user.refresh_from_db()
+        user.username = name
         with pytest.raises(Unavailable):
             sessions.start(user)

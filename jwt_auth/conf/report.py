@@ -187,5 +187,9 @@ def is_text(value: Any) -> bool:
     """Tell whether *value* is a non-empty string that a token can hold."""
     if not isinstance(value, str):
         return False
-    # A lone surrogate is no text: it has no UTF-8.
-    return value != "" and value == value.encode("utf-8", "ignore").decode("utf-8")
+    # A lone surrogate is no text: it has no UTF-8. A claim with NUL is refused.
+    return (
+        value != ""
+        and "\x00" not in value
+        and value == value.encode("utf-8", "ignore").decode("utf-8")
+    )

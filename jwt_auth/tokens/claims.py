@@ -262,9 +262,15 @@ def _optional_text(members: Mapping[str, Any], name: str) -> str | None:
     if name not in members:
         return None
     value = members[name]
-    if not isinstance(value, str) or not value:
-        raise TokenNotValid(f"{name} is not a non-empty string")
-    return value
+    if not _is_text(value):
+        raise TokenNotValid(f"{name} is not a non-empty string without NUL")
+    text: str = value
+    return text
+
+
+def _is_text(value: Any) -> bool:
+    # PostgreSQL refuses NUL in any text, so that a project's query with it would fail.
+    return isinstance(value, str) and value != "" and "\x00" not in value
 
 
 def _optional_id(members: Mapping[str, Any], name: str) -> str | None:
@@ -280,8 +286,8 @@ def _audiences(members: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     value = members["aud"]
     audiences = value if isinstance(value, list) else [value]
-    if not audiences or not all(isinstance(one, str) and one for one in audiences):
-        raise TokenNotValid("aud is not one or more non-empty strings")
+    if not audiences or not all(map(_is_text, audiences)):
+        raise TokenNotValid("aud is not one or more non-empty strings without NUL")
     return tuple(audiences)
 
 

@@ -8,6 +8,8 @@ import logging
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from django.urls import include, path
 
 import jwt_auth
 from jwt_auth import sessions, verify
-from jwt_auth.errors import Rejected
+from jwt_auth.errors import RefreshReused, Rejected, Unavailable
 from jwt_auth.models import LoginSession
 from tests import urls as own_urls
 from tests.attacks.conftest import Target
@@ -366,6 +368,52 @@ def test_a_replay_is_one_line_however_often_it_is_tried(
     assert f"user {user.pk}" in line
     assert "127.0.0.1" in line
     assert "jwtr_" not in line
+
+
+def fail_for_ada(user: Any, request: Any) -> Any:
+    """Fail as ``CLAIMS`` for one user."""
+    return {} if user.get_username() != "ada" else {}["missing"]
+
+
+def reuse(user: Any) -> None:
+    """Have a session of *user* ended for a replayed refresh token."""
+    first = str(sessions.start(user).refresh_token)
+    sessions.refresh(first)
+    with pytest.raises(RefreshReused):
+        sessions.refresh(first)
+
+
+def fail_to_sign_in(user: Any) -> None:
+    """Sign *user* in, with a ``CLAIMS`` that fails."""
+    with suppress(Unavailable):
+        sessions.start(user)
+
+
+FLOODS = {
+    "reuse": (reuse, {"REFRESH_GRACE": timedelta(0)}),
+    "no access token": (fail_to_sign_in, {"CLAIMS": f"{__name__}.fail_for_ada"}),
+}
+
+
+@pytest.mark.parametrize(("cause", "jwt_auth"), FLOODS.values(), ids=FLOODS)
+def test_one_account_writes_a_bounded_number_of_records(
+    make_user: Any,
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
+    cause: Callable[[Any], None],
+    jwt_auth: dict[str, Any],
+) -> None:
+    settings.JWT_AUTH = jwt_auth
+    ada, grace = make_user("ada"), make_user("grace")
+    for _ in range(60):
+        cause(ada)
+    records = [one for one in caplog.records if one.name.startswith("jwt_auth")]
+    # The last one says that there are more.
+    assert len(records) == 11
+    assert "Further ones are left out" in records[-1].getMessage()
+    if cause is reuse:
+        cause(grace)
+        assert f"user {grace.pk}" in caplog.records[-1].getMessage()
 
 
 @pytest.mark.parametrize("hours", [1, 24, 24 * 365])

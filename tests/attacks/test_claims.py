@@ -240,6 +240,17 @@ def test_a_jti_is_a_short_text(target: Target, value: Any) -> None:
     target.refuses(target.forge.token(target.having(jti=value)))
 
 
+@pytest.mark.parametrize("name", ["iss", "sub", "jti", "sid", "aud"])
+@pytest.mark.parametrize("target", ["HS256", "ES256 foreign"], indirect=True)
+def test_no_registered_claim_has_a_nul(target: Target, name: str) -> None:
+    for text in ("{}\x00", "\x00{}", "\x00"):
+        value: Any = text.format(target.claims.get(name, ""))
+        target.refuses(target.forge.token(target.having(**{name: value})))
+    if name == "aud" and "aud" in target.claims:
+        value = [target.claims["aud"], "x\x00"]
+        target.refuses(target.forge.token(target.having(aud=value)))
+
+
 @pytest.mark.parametrize("value", [*IDS, "x", "{sid}", "SID", "'; --"], ids=lambda v: ascii(v)[:10])
 def test_a_sid_is_a_uuid_in_one_spelling(target: Target, value: Any) -> None:
     sid = target.claims["sid"]

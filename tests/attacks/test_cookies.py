@@ -5,20 +5,36 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from jwt_auth import sessions
 from jwt_auth.models import LoginSession
+from jwt_auth.runtime import current
+from jwt_auth.tokens.access import SessionFacts
+from jwt_auth.tokens.refresh import RefreshToken
 from tests.attacks.conftest import Target
 from tests.attacks.corpus import honest, hostile
 from tests.attacks.forge import FORGES, Forge
 from tests.attacks.limits import Limits
 from tests.conftest import Clock, JSONClient
-from tests.test_browser import ACCESS, HERE, PLACES, REFRESH, Browser, attributes, cookie_of
+from tests.test_browser import (
+    ACCESS,
+    HERE,
+    PLACES,
+    REFRESH,
+    SECURE,
+    Browser,
+    CookieStore,
+    attributes,
+    cookie_of,
+)
 
 EVIL = "https://evil.example"
 
@@ -175,13 +191,152 @@ def test_a_csrf_cookie_of_ones_own_is_no_way_in(
         assert post(Origin="https://testserver").status_code == 200
 
 
+# A host of the same domain can set cookies here, the most specific path first. The settings have
+# no domain, so that today's answers delete none of these.
+PLANTS = [(f"{HERE}refresh/", "example.com"), (HERE, "example.com"), ("/", "example.com")]
+
+
+@pytest.fixture
+def store(project: Any, user: Any, clock: Clock) -> CookieStore:
+    """Return the cookies of a browser that has signed in."""
+    project.JWT_AUTH = {"COOKIES": {"ACCESS": SECURE}}
+    one = CookieStore()
+    one.sign_in()
+    return one
+
+
+@pytest.mark.parametrize(("path", "domain"), PLANTS)
+def test_planted_session_of_another_user_is_never_taken(
+    store: CookieStore, user: Any, make_user: Any, clock: Clock, path: str, domain: str
+) -> None:
+    # Whatever is newer: the session, the generation or the login.
+    mine = sessions.start(make_user("eve"))
+    for _ in range(3):
+        clock.move(minutes=4)
+        mine = sessions.refresh(str(mine.refresh_token))
+        store.put(REFRESH, str(mine.refresh_token), path, domain)
+        store.put(SECURE, mine.access_token, "/", domain)
+        before = dict(store.kept)
+        rows = list(LoginSession.objects.order_by("pk").values_list())
+        answer = store.send("post", f"{HERE}refresh/")
+        assert (answer.status_code, answer.json()["code"]) == (401, "refresh_not_valid")
+        # If the victim's cookie were deleted, the planted one would be good the next time.
+        assert store.kept == before
+        assert list(LoginSession.objects.order_by("pk").values_list()) == rows
+        store.sign_in()
+        for place in PLACES:
+            answer = store.send("get", place)
+            assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
+            assert len(store.values(SECURE)) == 2
+
+
+def test_logout_frees_a_browser_with_a_planted_session(
+    store: CookieStore, user: Any, make_user: Any, clock: Clock
+) -> None:
+    mine = sessions.start(make_user("eve"))
+    store.put(REFRESH, str(mine.refresh_token), HERE, "example.com")
+    assert store.send("post", f"{HERE}refresh/").status_code == 401
+    assert store.send("post", f"{HERE}logout/").status_code == 204
+    assert not LoginSession.objects.filter(revoked_at=None).exists()
+    clock.move(seconds=1)
+    store.sign_in()
+    assert store.send("post", f"{HERE}refresh/").status_code == 200
+    assert store.send("get", "/things/").json() == {"pk": user.pk}
+
+
+@pytest.mark.parametrize(("path", "domain"), PLANTS)
+def test_planted_junk_locks_no_browser_out(
+    store: CookieStore, user: Any, make_user: Any, clock: Clock, path: str, domain: str
+) -> None:
+    eve = make_user("eve")
+    ended = sessions.start(eve)
+    sessions.end_all(eve)
+    genuine = store.values(REFRESH)[0]
+    forged = forged_refresh_tokens(genuine, store.values(SECURE)[0])
+    planted = [(one, one) for one in forged.values() if one.isascii() and one.isprintable()]
+    planted.append((str(ended.refresh_token), ended.access_token))
+    for refresh, access in planted:
+        store.put(REFRESH, refresh, path, domain)
+        store.put(SECURE, access, "/", domain)
+        clock.move(seconds=121)
+        with Limits():
+            assert store.send("post", f"{HERE}refresh/").status_code == 200
+        assert store.send("get", "/things/").json() == {"pk": user.pk}
+    row = LoginSession.objects.get(user=user)
+    assert (row.generation, row.revoked_at) == (len(planted), None)
+
+
+def refresh_tokens(number: int) -> list[str]:
+    """Return genuine refresh tokens of sessions that are gone."""
+    return [current().refresh_tokens.mint(RefreshToken.first()) for _ in range(number)]
+
+
+def access_tokens(user: Any) -> list[str]:
+    """Return genuine access tokens of *user*, of as many sessions."""
+    login = timezone.now() - timedelta(minutes=1)
+    tokens = []
+    for _ in range(150):
+        facts = SessionFacts(uuid4(), login, [], login + timedelta(days=1))
+        issued = current().access_tokens.issue(
+            str(user.pk), now=login, session=facts, roles=None, extra={}
+        )
+        tokens.append(issued.raw)
+    return tokens
+
+
+@pytest.mark.parametrize("place", [*PLACES, f"{HERE}refresh/"])
+def test_hundreds_of_planted_cookies_cost_little(browser: Browser, user: Any, place: str) -> None:
+    genuine = {name: browser.cookies[name].value for name in ("csrftoken", ACCESS, REFRESH)}
+    refresh = place.endswith("refresh/")
+    # Genuine tokens cost more than junk does: 64 kB of them.
+    name, planted = (REFRESH, refresh_tokens(600)) if refresh else (ACCESS, access_tokens(user))
+    header = "; ".join(
+        [*(f"{name}={one}" for one in planted), *(f"{one}={raw}" for one, raw in genuine.items())]
+    )
+    with CaptureQueriesContext(connection) as queries, Limits():
+        answer = browser.send("post" if refresh else "get", place, Cookie=header)
+    assert answer.status_code == 200
+    assert len(queries) <= 5
+
+
+def test_database_that_fails_deletes_no_cookies(
+    store: CookieStore, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sessions.start(user)
+    store.put(REFRESH, str(other.refresh_token), HERE, "example.com")
+    before = dict(store.kept)
+
+    def fail(*args: Any) -> Any:
+        raise OperationalError("gone away")
+
+    monkeypatch.setattr("django.db.models.query.QuerySet._fetch_all", fail)
+    answer = store.send("post", f"{HERE}refresh/")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert store.kept == before
+
+
+def test_deletions_name_no_domain_of_the_request(
+    store: CookieStore, project: Any, clock: Clock
+) -> None:
+    project.JWT_AUTH = {"COOKIES": {"ACCESS": SECURE, "DOMAIN": "example.com"}}
+    forged = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Origin": EVIL}
+    for call in ("refresh", "logout"):
+        store.put(REFRESH, "x", "/")
+        answer = store.send("post", f"{HERE}{call}/", **forged)
+        cookies = [one for one in answer.cookies.values() if one.key != "csrftoken"]
+        assert answer.status_code in {200, 204}
+        assert {one["domain"] for one in cookies} == {"", "example.com"}
+        assert {one["path"] for one in cookies} == {"/", "/auth/", HERE}
+
+
 def test_a_cookie_of_somebody_elses_session_signs_nobody_else_in(
     browser: Browser, make_user: Any
 ) -> None:
-    # What another host has tossed beside the real one: neither is believed.
+    # Another host has tossed one beside the real one: neither is believed, or deleted.
     mine = sessions.start(make_user("eve")).access_token
     theirs = browser.cookies[ACCESS].value
     for header in (f"{ACCESS}={mine}; {ACCESS}={theirs}", f"{ACCESS}={theirs}; {ACCESS}={mine}"):
         for place in PLACES:
             answer = JSONClient().get(place, HTTP_COOKIE=header, secure=True)
             assert (answer.status_code, answer.json()["code"]) == (401, "token_not_valid")
+            assert not answer.cookies

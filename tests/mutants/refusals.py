@@ -47,6 +47,7 @@ REFUSING: dict[str, dict[str, str]] = {
         "Claims.roles": "()",
         "Claims.scopes": "frozenset()",
         "_uuid": "None",
+        "_is_text": "False",
     },
     "jwt_auth/tokens/fetching.py": {
         "_Reach.is_over": "True",
@@ -98,10 +99,15 @@ REFUSING: dict[str, dict[str, str]] = {
         "kept": "None",
         "Verdict.is_about": "False",
         "_needs_csrf_token": "True",
+        # One of several tokens that does not count.
+        "Authenticator._tried": "None",
+        "Authenticator._atried": "None",
         # What is not plainly good goes the long way.
         "Authenticator._at_once": "None",
     },
     "jwt_auth/sessions.py": {
+        # Refresh tokens of different users.
+        "newest": "None",
         "_why_refused": "…",
         # Not young: the replaced token is reuse.
         "_is_young": "False",

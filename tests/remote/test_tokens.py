@@ -361,6 +361,21 @@ class TestLocalUsers:
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
         assert "USER of TRUSTED_ISSUERS failed" in caplog.text
 
+    def test_function_that_fails_for_one_user_writes_a_bounded_number_of_records(
+        self,
+        trusted: Provider,
+        client: JSONClient,
+        settings: Any,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        settings.JWT_AUTH = {"TRUSTED_ISSUERS": trusted.settings(USER=MADE + "failing")}
+        for _ in range(30):
+            assert client.call("get", "/plain/", token=trusted.token()).status_code == 503
+        records = [one for one in caplog.records if one.name == "jwt_auth"]
+        assert len(records) == 11
+        client.call("get", "/plain/", token=trusted.token(sub="another"))
+        assert len([one for one in caplog.records if one.name == "jwt_auth"]) == 12
+
     def test_a_function_may_refuse(
         self, trusted: Provider, client: JSONClient, settings: Any
     ) -> None:

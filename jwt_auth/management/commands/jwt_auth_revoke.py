@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +17,8 @@ from jwt_auth import sessions
 from jwt_auth.errors import Unavailable
 from jwt_auth.management.progress import ProgressBar
 from jwt_auth.models import LoginSession, LoginSessionQuerySet
+
+security_logger = logging.getLogger("jwt_auth.security")
 
 
 class Command(BaseCommand):
@@ -36,8 +40,10 @@ class Command(BaseCommand):
             if options["user"] is not None:
                 count = self._of_user(options["user"])
             elif options["session"] is not None:
+                _record(f"session {options['session']}")
                 count = int(sessions.end(options["session"], sessions.ADMINISTRATION))
             else:
+                _record("every session")
                 count = self._of_everybody()
         except Unavailable:
             raise CommandError(
@@ -51,6 +57,7 @@ class Command(BaseCommand):
         found = users.filter(**{model.USERNAME_FIELD: name}).first()
         if found is None:
             raise CommandError("There is no such user.")
+        _record(f"the sessions of user {ascii(found.pk)[:100]}")
         with self._progress(LoginSession.objects.on_primary().filter(user=found)) as progress:
             return sessions.end_all(found, reason=sessions.ADMINISTRATION, progress=progress)
 
@@ -66,3 +73,18 @@ class Command(BaseCommand):
             yield lambda count: bar.show(min(1.0, count / total), f"{count} ended")
         finally:
             bar.close()
+
+
+def _record(what: str) -> None:
+    """Log who ends *what*, and why. It comes first: a run that fails has ended some of them."""
+    try:
+        operator = getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        # A container may run under a number that has no name.
+        operator = "an unnamed account"
+    security_logger.warning(
+        "jwt_auth_revoke, run by %s, ends %s: %s.",
+        ascii(operator)[1:-1][:100],
+        what,
+        sessions.ADMINISTRATION,
+    )
