@@ -27,6 +27,8 @@ def examples(number: int) -> Any:
 
 
 text = st.text(st.characters(codec="utf-8"), max_size=40)
+# Names of issuers, users and audiences are not empty and have no NUL.
+claim_text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 scalars = st.none() | st.booleans() | numbers | text
 json_values = st.recursive(
