@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import SuspiciousOperation
 from django.db import connections, transaction
-from django.http import Http404, UnreadablePostError
+from django.http import Http404, QueryDict, RawPostDataException, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
+from django.utils.datastructures import MultiValueDict
 from django.views.debug import SafeExceptionReporterFilter
 from django.views.decorators.debug import sensitive_variables
 from rest_framework.exceptions import (
@@ -25,7 +26,7 @@ from rest_framework.exceptions import (
     UnsupportedMediaType,
 )
 from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import JSONParser
+from rest_framework.parsers import BaseParser, DataAndFiles
 from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -37,12 +38,20 @@ from jwt_auth import errors
 from jwt_auth.authentication import JWTAuthentication, translated
 from jwt_auth.authenticator import kept
 from jwt_auth.runtime import current
-from jwt_auth.tokens.claims import Claims, VerifiedClaims
-from jwt_auth.transports import record_refusal
+from jwt_auth.tokens.claims import Claims, VerifiedClaims, is_too_deep
+from jwt_auth.transports import READS_NO_FORM, content_length, is_empty_form, record_refusal
+
+# A name, a password and a label of the greatest lengths fit in, each character as two escapes.
+MAX_BODY_SIZE = 64 * 1024
+
+_UNREADABLE = "The body cannot be read."
 
 
-class _StrictJSONParser(JSONParser):
-    """Takes JSON in UTF-8 alone (RFC 8259 section 8.1), nested as deep as Python likes."""
+# DRF reads the whole body for a parser that is a JSONParser, before the parser can refuse.
+class _StrictJSONParser(BaseParser):
+    """Takes JSON in UTF-8 alone (RFC 8259 section 8.1), up to a size and a depth."""
+
+    media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         # The request's charset may name any codec of Python's, text or not. Django
@@ -50,14 +59,28 @@ class _StrictJSONParser(JSONParser):
         charset = parser_context["request"].encoding
         if charset is not None and codecs.lookup(charset).name not in {"utf-8", "ascii"}:
             raise ParseError("JSON is encoded in UTF-8.")
-        # By Django, which keeps to DATA_UPLOAD_MAX_MEMORY_SIZE: DRF before 3.17.2 reads past it.
+        # Endpoint.initial() has had Django read it, which keeps to DATA_UPLOAD_MAX_MEMORY_SIZE.
         body = parser_context["request"].body
+        # Checked before json.loads() recurses, or builds objects many times the size of the body.
+        if len(body) > MAX_BODY_SIZE or is_too_deep(body):
+            raise ParseError("The body is too long or nested too deeply.")
         try:
             # Decoded whole: DRF's reader leaves out a last character that is cut off.
             return json.loads(body.decode("utf-8"))
-        except (ValueError, RecursionError):
+        except ValueError:
             # A fixed text: the parser's own quotes the body.
             raise ParseError("The body is not valid JSON.") from None
+
+
+class _EmptyFormParser(BaseParser):
+    """Takes a form without a field for no body. `Endpoint.initial` has refused all others."""
+
+    media_type = "multipart/form-data"
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Any = None
+    ) -> DataAndFiles[Any, Any]:
+        return DataAndFiles(QueryDict(), MultiValueDict())
 
 
 class _JSONRenderer(JSONRenderer):
@@ -85,7 +108,7 @@ class Endpoint(APIView):
     authentication_classes: Any = ()
     permission_classes: Any = (AllowAny,)
     throttle_classes: Any = ()
-    parser_classes: Any = (_StrictJSONParser,)
+    parser_classes: Any = (_StrictJSONParser, _EmptyFormParser)
     renderer_classes: Any = (_JSONRenderer,)
     content_negotiation_class = _AlwaysJSON
     versioning_class = None
@@ -98,7 +121,34 @@ class Endpoint(APIView):
         # never to be undone after its answer was made.
         for alias in connections:
             view = transaction.non_atomic_requests(using=alias)(view)
+        setattr(view, READS_NO_FORM, True)
         return view
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        # First of all: the CSRF check of a cookie looks for its token in a form.
+        if request.method == "POST":
+            self._demand_readable_body(request)
+        super().initial(request, *args, **kwargs)
+
+    def _demand_readable_body(self, request: Request) -> None:
+        """Read the body of *request*, unless it is too long or no parser of the view takes it.
+
+        Raises:
+            UnsupportedMediaType: no parser takes it, or it is a form that is not empty.
+            ParseError: it is too long. None of it was read.
+            RawPostDataException: a middleware has begun to read it.
+        """
+        django_request = request._request
+        length = content_length(django_request)
+        if length == 0 or is_empty_form(django_request):
+            return
+        parser = self.get_content_negotiator().select_parser(request, self.get_parsers())
+        if parser is None or isinstance(parser, _EmptyFormParser):
+            raise UnsupportedMediaType(request.content_type)
+        if length > MAX_BODY_SIZE:
+            raise ParseError(_UNREADABLE)
+        # DRF may take a body that was read in part for an empty one.
+        _ = django_request.body
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """Answer 204; ``Allow`` says the methods."""
@@ -181,9 +231,12 @@ def _answer(error: Exception, context: Any) -> Response | None:
     elif isinstance(error, UnsupportedMediaType):
         # DRF's own text would repeat the header.
         error = UnsupportedMediaType("", detail="The body has to be application/json.")
-    elif isinstance(error, SuspiciousOperation | MultiPartParserError | UnreadablePostError):
-        # Too big, too many fields, cut off: Django would answer in HTML.
-        error = ParseError("The body cannot be read.")
+    elif isinstance(
+        error,
+        SuspiciousOperation | MultiPartParserError | RawPostDataException | UnreadablePostError,
+    ):
+        # Too big, too many fields, cut off, read by a middleware: Django would answer in HTML.
+        error = ParseError(_UNREADABLE)
     if not isinstance(error, APIException):
         return None
     body = error.detail if isinstance(error.detail, dict) else {"detail": error.detail}

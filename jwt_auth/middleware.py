@@ -12,7 +12,6 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
-from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 from rest_framework.views import APIView
 
@@ -24,6 +23,7 @@ from jwt_auth.transports import (
     make_private,
     record_refusal,
     vary_on,
+    view_of,
     waive_csrf,
 )
 
@@ -153,7 +153,7 @@ class JWTAuthenticationMiddleware:
         self, request: HttpRequest, exception: Exception
     ) -> HttpResponseBase | None:
         """Answer a late refusal that left the view, alone or among other errors."""
-        verdict, view = kept(request), _view(request)
+        verdict, view = kept(request), view_of(request)
         if verdict is None or view is None or _answers_for_itself(request, view):
             return None
         # Whoever answers an error, and looks at the user, has nobody to raise to.
@@ -168,7 +168,7 @@ class JWTAuthenticationMiddleware:
         verdict.stage = OFF_STAGE
         if verdict.refusal is None:
             return varied(response, verdict)
-        view = _view(request)
+        view = view_of(request)
         if view is None or _answers_for_itself(request, view):
             return varied(response, verdict)
         # Said here as well: a middleware above may have been asked before us (a CSRF
@@ -207,15 +207,6 @@ def stands_above_authentication_middleware() -> bool:
     """Tell whether Django's middleware would set its own user after ours."""
     ours, djangos = _positions(JWTAuthenticationMiddleware), _positions(AuthenticationMiddleware)
     return bool(ours and djangos) and ours[0] < djangos[-1]
-
-
-def _view(request: HttpRequest) -> Callable[..., Any] | None:
-    """Return the view that *request* is for, whether it was reached or not."""
-    match = request.resolver_match
-    if match is None:
-        with suppress(Resolver404):
-            match = resolve(request.path_info, getattr(request, "urlconf", None))
-    return None if match is None else match.func
 
 
 def _answers_for_itself(request: HttpRequest, view: Callable[..., Any]) -> bool:

@@ -19,6 +19,15 @@ NAME_LENGTH = 254
 PASSWORD_LENGTH = 4096
 
 
+class _TextField(serializers.CharField):
+    """Refuses lists and objects before DRF makes texts of them: that takes quadratic time."""
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        if isinstance(data, dict | list):
+            self.fail("invalid")
+        return super().run_validation(data)
+
+
 class LoginSerializer(serializers.Serializer[Any]):
     """Validates user name, password and device label, and finds the user.
 
@@ -28,10 +37,8 @@ class LoginSerializer(serializers.Serializer[Any]):
     """
 
     # Never trimmed: the whole secret is compared (NIST SP 800-63B section 5.1.1.2).
-    password = serializers.CharField(
-        max_length=PASSWORD_LENGTH, trim_whitespace=False, write_only=True
-    )
-    device = serializers.CharField(max_length=DEVICE_LENGTH, required=False, allow_blank=True)
+    password = _TextField(max_length=PASSWORD_LENGTH, trim_whitespace=False, write_only=True)
+    device = _TextField(max_length=DEVICE_LENGTH, required=False, allow_blank=True)
 
     def __repr__(self) -> str:
         # DRF's own shows the data, password included.
@@ -40,7 +47,7 @@ class LoginSerializer(serializers.Serializer[Any]):
     def get_fields(self) -> dict[str, Any]:
         """Put the user model's ``USERNAME_FIELD`` first."""
         name = get_user_model().USERNAME_FIELD
-        return {name: serializers.CharField(max_length=NAME_LENGTH), **super().get_fields()}
+        return {name: _TextField(max_length=NAME_LENGTH), **super().get_fields()}
 
     @sensitive_variables()
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def test_a_long_name_is_not_normalized_whole(
 
     monkeypatch.setattr("jwt_auth.throttling.unicodedata.normalize", measured)
     # Each letter has eighteen, once it is normalized.
-    assert client.login("\ufdfa" * 300_000, "x").status_code == 400
+    assert client.login("\ufdfa" * 10_000, "x").status_code == 400
     assert lengths
     assert max(lengths) <= throttling.LONGEST_NAME * 3
 

@@ -183,7 +183,8 @@ def test_a_csrf_cookie_of_ones_own_is_no_way_in(
         return browser.post(place, form, headers=said, secure=True)
 
     answer = post(**origin)
-    assert (answer.status_code, answer.json()["code"]) == (403, "csrf_failed")
+    # Our own views refuse the form itself where no Origin tells of another site.
+    assert answer.status_code == (403 if place in PLACES or origin["Origin"] else 415)
     row = LoginSession.objects.get()
     assert (row.revoked_at, row.generation) == (None, 0)
     # The pair of them is good where it is the site itself that sends it.

@@ -42,7 +42,7 @@ UNPROVED: dict[str, Callable[[Target, sessions.TokenPair], str]] = {
     "an access token": lambda target, victim: victim.access_token,
     "NUL": lambda target, victim: "\x00",
     "a surrogate": lambda target, victim: "jwtr_\ud800",
-    "a megabyte": lambda target, victim: "jwtr_" + "A" * 1_000_000,
+    "long": lambda target, victim: "jwtr_" + "A" * 60_000,
 }
 
 

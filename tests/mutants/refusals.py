@@ -40,7 +40,7 @@ FILES = [
 # By which answer a function refuses, as it is written there; "…" is any but `None`.
 REFUSING: dict[str, dict[str, str]] = {
     "jwt_auth/tokens/claims.py": {
-        "_too_deep": "True",
+        "is_too_deep": "True",
         # A login of which no time is known is not recent.
         "Claims.authenticated_at": "None",
         # What grants nothing.

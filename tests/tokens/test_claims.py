@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from jwt_auth.errors import TokenNotValid
 from jwt_auth.tokens import jws
-from jwt_auth.tokens.claims import Claims, read_object
+from jwt_auth.tokens.claims import MAX_DEPTH, Claims, is_too_deep, read_object
 from jwt_auth.tokens.keys import KeyRing, load_key
 
 SID = "3f322a84-880b-4a5b-864b-6f8783737255"
@@ -97,3 +98,61 @@ def test_what_is_granted_to_a_stranger_has_its_type(granted: dict[str, Any]) -> 
     claims = Claims({"sub": "1", "exp": 2, "roles": ["admins"]})
     with pytest.raises(TypeError, match="granted are"):
         claims.of_a_stranger(granted)
+
+
+DEEP = b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)
+AT_THE_BOUND = {
+    "lists": b"[" * MAX_DEPTH + b"]" * MAX_DEPTH,
+    "objects": b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH,
+    "side by side": b"[" + b",".join([b"[[{}]]"] * 1000) + b"]",
+    "in a string": b'["' + DEEP + b'"]',
+    "in a name": b'{"' + DEEP + b'": 1}',
+    "behind an escaped quote": b'["\\"' + DEEP + b'"]',
+    "behind an escaped backslash and quote": b'["\\\\\\"' + DEEP + b'"]',
+    "behind a string that ends in a backslash": b'["\\\\", "' + DEEP + b'"]',
+}
+BEYOND_THE_BOUND = {
+    "lists": DEEP,
+    "objects": b'{"a":' * (MAX_DEPTH + 1) + b"1" + b"}" * (MAX_DEPTH + 1),
+    "mixed": b'[{"a":' * MAX_DEPTH + b"1" + b"}]" * MAX_DEPTH,
+    "behind a string": b'["x", ' + DEEP + b"]",
+    "behind an escaped quote": b'["\\"", ' + DEEP + b"]",
+    "behind an escaped backslash": b'["\\\\", ' + DEEP + b"]",
+    "behind a bracket in a string": b'["]]", ' + DEEP + b"]",
+    "opened alone": b"[" * (MAX_DEPTH + 1),
+    "closed by others": b"[" * (MAX_DEPTH + 1) + b"}" * (MAX_DEPTH + 1),
+    "before an end of all": DEEP + b"]" * 100,
+}
+
+
+@pytest.mark.parametrize("raw", AT_THE_BOUND.values(), ids=AT_THE_BOUND)
+def test_json_at_the_bound_is_not_too_deep(raw: bytes) -> None:
+    json.loads(raw)
+    assert not is_too_deep(raw)
+
+
+@pytest.mark.parametrize("raw", BEYOND_THE_BOUND.values(), ids=BEYOND_THE_BOUND)
+def test_deeper_text_is_too_deep(raw: bytes) -> None:
+    assert is_too_deep(raw)
+
+
+def depth(value: Any) -> int:
+    """Return how many levels *value* has."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+
+letters = st.text('[]{}"\\ab', max_size=5)
+nested_json = st.recursive(
+    letters,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(letters, inner, max_size=2),
+    max_leaves=30,
+)
+
+
+@given(value=nested_json, wrapped=st.integers(0, 20))
+def test_depth_is_that_of_the_parsed_value(value: Any, wrapped: int) -> None:
+    for _ in range(wrapped):
+        value = [value]
+    assert is_too_deep(json.dumps(value).encode()) == (depth(value) > MAX_DEPTH)
