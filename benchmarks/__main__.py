@@ -238,8 +238,14 @@ def measure(jobs: list[Job], quick: bool) -> tuple[dict[str, report.Part], list[
 
 
 def merged(new: Mapping[str, report.Part], old: list[report.Part]) -> list[report.Part]:
-    """Return *new*, and of *old* what was not measured anew, in the order of PARTS."""
-    every = {**{one.name: one for one in old}, **new}
+    """Return the figures of *new*, and those of *old* that it does not renew, in order of PARTS.
+
+    A part that could not be measured keeps its old figures, with their date and machine.
+    """
+    every = {one.name: one for one in old}
+    for name, part in new.items():
+        if part.figures or name not in every or not every[name].figures:
+            every[name] = part
     return [every[job.name] for job in PARTS if job.name in every]
 
 

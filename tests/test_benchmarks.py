@@ -233,6 +233,17 @@ def test_parts_that_were_not_asked_for_keep_what_they_have():
     assert merged(new, old) == [old[1], new[PARTS[2].name]]
 
 
+@pytest.mark.parametrize("reason", ["PostgreSQL does not answer", "the part failed"])
+def test_part_that_is_not_measured_keeps_its_old_figures(reason):
+    name, figure = PARTS[0].name, Figure("a table", "a case", OURS, 1, "µs")
+    old, failed = part(name, figure), part(name, date="2026-03-04", not_measured=reason)
+    assert merged({name: failed}, [old]) == [old]
+    assert merged({name: failed}, []) == [failed]
+    assert merged({name: old}, [failed]) == [old]
+    newer = part(name, figure, date="2026-05-06")
+    assert merged({name: newer}, [old]) == [newer]
+
+
 def test_a_part_says_figures_or_why_it_has_none():
     line = '{"table": "t", "case": "c", "contender": "x", "value": 1.0, "unit": ""}\n'
     assert read(line) == ([Figure("t", "c", "x", 1.0, "")], None)
