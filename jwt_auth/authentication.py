@@ -102,9 +102,13 @@ class JWTAuthentication(BaseAuthentication):
             names = authenticator.headers if self.BY_COOKIE else "Authorization"
             present = headers.get("Vary")
             headers["Vary"] = names if present is None else f"{present}, {names}"
+        elif view is not None and _is_initializing(view, django_request):
+            _authenticate_again(self, view)
         if verdict is None:
             return None
         if verdict.refusal is not None:
+            if _is_answered_elsewhere(request, view, verdict):
+                return AnonymousUser(), None
             _delete_dead_cookie(view, verdict)
             raise translated(verdict.refusal, request)
         if view is not None:
@@ -166,6 +170,8 @@ class _Handling:
             handling = handling.before
         if _has_answered(self.view):
             return self.before.answer_late(refusal)
+        if _is_initializing(self.view, self.request._request):
+            return AnonymousUser()
         raise translated(refusal, self.request) from None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -206,6 +212,50 @@ def _answers_itself(view: type) -> bool | None:
 def _has_answered(view: Any) -> bool:
     # What `dispatch()` leaves on a view at its end; a class may have something of that name.
     return isinstance(vars(view).get("response"), HttpResponseBase)
+
+
+def _is_initializing(view: Any, django_request: Any) -> bool:
+    """Tell whether *view* is in its `initialize_request()`, whose exceptions DRF answers by 500."""
+    # Afterwards the view has DRF's request by that name, and headers.
+    return getattr(view, "request", None) is django_request
+
+
+def _authenticate_again(authentication: JWTAuthentication, view: Any) -> None:
+    """Have *authentication* run once more at the first step of *view* that may be refused."""
+    initial = view.initial
+
+    def authenticate_first(request: Request, *args: Any, **kwargs: Any) -> None:
+        authentication.authenticate(request)
+        initial(request, *args, **kwargs)
+
+    view.initial = authenticate_first
+
+
+def _is_answered_elsewhere(request: Request, view: Any, verdict: Verdict) -> bool:
+    """Tell whether the refusal in *verdict* is answered without being raised from here.
+
+    DRF answers exceptions between `initialize_request()` and `finalize_response()`. A renderer
+    runs later. Its response is replaced when it is complete.
+    """
+    if _is_initializing(view, getattr(request, "_request", request)):
+        return True
+    response: Any = getattr(view, "response", None)
+    # A view may call something of its own by that name.
+    context = getattr(response, "renderer_context", None) or {}
+    if view is None or context.get("view") is not view:
+        return False
+    if not response.is_rendered:
+        response.add_post_render_callback(lambda _: _late_answer(request, view, verdict))
+    return True
+
+
+def _late_answer(request: Request, view: Any, verdict: Verdict) -> Any:
+    """Return what *view* answers to the refusal in *verdict*, rendered."""
+    assert verdict.refusal is not None  # noqa: S101
+    _delete_dead_cookie(view, verdict)
+    response = view.handle_exception(translated(verdict.refusal, request))
+    response = view.finalize_response(request, response, *view.args, **view.kwargs)
+    return response.render()
 
 
 def _delete_dead_cookie(view: Any, verdict: Verdict) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import sys
 from collections.abc import Callable
@@ -17,9 +18,10 @@ from django.db import OperationalError
 from django.http import Http404
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.versioning import AcceptHeaderVersioning
 from rest_framework.views import APIView
 
 from jwt_auth import sessions
@@ -33,7 +35,7 @@ from jwt_auth.serializers import LoginSerializer
 from jwt_auth.tokens.access import IssuedToken
 from jwt_auth.tokens.claims import Claims, VerifiedClaims
 from jwt_auth.users import LazyUser, TokenUser, group_names
-from tests.conftest import JSONClient
+from tests.conftest import Clock, JSONClient
 
 
 class Late(Exception):
@@ -446,6 +448,151 @@ def test_a_renderer_may_be_the_first_to_ask_who_calls(user: User) -> None:
 
     answer = Lazy.as_view()(bearer(sessions.start(user).access_token)).render()
     assert (answer.status_code, named) == (200, [""])
+
+
+class Early(UnderTest):
+    """A view that looks at the user before DRF answers exceptions."""
+
+    def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
+        made = super().initialize_request(request, *args, **kwargs)
+        type(self).during(made)
+        type(self).seen = made.user.username
+        return made
+
+    def get(self, request: Request) -> Response:
+        """Answer with the user."""
+        return Response(request.user.username)
+
+    seen: str | None = None
+
+
+class Rendered(UnderTest):
+    """A view whose renderer is the first to look at the user."""
+
+    class Renderer(JSONRenderer):
+        """Looks at the user."""
+
+        def render(self, data: Any, media_type: Any = None, context: Any = None) -> Any:
+            context["view"].seen = context["request"].user.username
+            return super().render(data, media_type, context)
+
+    renderer_classes: Any = [Renderer]
+
+    def perform_authentication(self, request: Request) -> None:
+        """Leave it to the first touch, as DRF suggests."""
+
+
+PLACES = [Early, Rendered]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_refused_token_is_answered_wherever_it_is_met(
+    user: User, place: type[UnderTest], clock: Clock
+) -> None:
+    expired, ended = sessions.start(user).access_token, sessions.start(user)
+    clock.move(seconds=301)
+    fresh = sessions.start(user)
+    assert ended.session_id is not None
+    assert fresh.session_id is not None
+    sessions.end(fresh.session_id)
+    tokens = {
+        "x": "token_not_valid",
+        "a b": "invalid_request",
+        expired: "token_expired",
+        fresh.access_token: "session_ended",
+    }
+    for raw, code in tokens.items():
+        answer = place.as_view()(bearer(raw)).render()
+        assert json.loads(answer.content)["code"] == code
+        assert answer.status_code == (400 if code == "invalid_request" else 401)
+        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="api", error=')
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Authorization" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_refused_cookie_is_deleted_wherever_it_is_met(
+    db: None, settings: Any, place: type[UnderTest]
+) -> None:
+    settings.JWT_AUTH = {"COOKIES": {"ACCESS": "__Host-token"}}
+    request = RequestFactory().get("/", headers={"Cookie": "__Host-token=x"})
+    answer = place.as_view()(request).render()
+    assert answer.status_code == 401
+    deletion = answer.headers.get("Set-Cookie") or answer.cookies["__Host-token"].OutputString()
+    assert "Max-Age=0" in deletion
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_unanswered_question_is_503_wherever_it_is_met(
+    user: User, place: type[UnderTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> NoReturn:
+        raise Unavailable
+
+    monkeypatch.setattr("jwt_auth.authenticator.Authenticator._check", fail)
+    answer = place.as_view()(bearer(sessions.start(user).access_token)).render()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+def test_user_refused_before_a_view_begins_is_401(user: User) -> None:
+    class Refused(Early):
+        during = staticmethod(deactivated)
+
+    answer = Refused.as_view()(bearer(sessions.start(user).access_token))
+    assert (answer.status_code, answer.data["code"]) == (401, "session_ended")
+    assert Refused.seen == ""
+
+
+def test_good_token_passes_wherever_it_is_met(user: User) -> None:
+    answer = Early.as_view()(bearer(sessions.start(user).access_token))
+    assert (answer.status_code, answer.data, Early.seen) == (200, "ada", "ada")
+    assert answer.headers["Vary"] == "Accept, Authorization"
+    answer = Early.as_view()(RequestFactory().get("/"))
+    assert (answer.status_code, answer.data, Early.seen) == (200, "", "")
+    assert answer.headers["Vary"] == "Accept, Authorization"
+    answer = Rendered.as_view()(bearer(sessions.start(user).access_token)).render()
+    assert (answer.status_code, answer.content) == (200, b'"fine"')
+
+
+def test_refused_token_replaces_an_earlier_error_that_is_rendered(db: None) -> None:
+    class OneVersion(AcceptHeaderVersioning):
+        allowed_versions = ["1"]
+
+    class Versioned(UnderTest):
+        renderer_classes: Any = [BrowsableAPIRenderer, JSONRenderer]
+        versioning_class = OneVersion
+
+    request = bearer("x")
+    request.META["HTTP_ACCEPT"] = "text/html; version=no-such"
+    answer = Versioned.as_view()(request).render()
+    assert answer.status_code == 401
+    assert b"token_not_valid" in answer.content
+
+
+def test_request_of_a_view_that_never_runs_is_refused_by_hand(db: None) -> None:
+    request = UnderTest().initialize_request(bearer("x"))
+    with pytest.raises(Refusal):
+        _ = request.user
+
+
+def test_answer_of_another_view_is_no_own_answer(user: User) -> None:
+    class Outer(Rendered):
+        def get(self, request: Request) -> Response:
+            self.response = UnderTest.as_view()(RequestFactory().get("/"))
+            str(request.user)
+            return Response("not reached")
+
+    answer = Outer.as_view()(bearer("x"))
+    assert (answer.status_code, answer.data["code"]) == (401, "token_not_valid")
+
+
+def test_middleware_that_asks_a_rendered_response_finds_anonymous(db: None) -> None:
+    class Lazy(Rendered):
+        renderer_classes: Any = [JSONRenderer]
+
+    answer = Lazy.as_view()(bearer("x")).render()
+    assert answer.status_code == 200
+    assert answer.renderer_context["request"].user.is_anonymous
 
 
 def test_a_database_that_fails_late_in_a_drf_view_is_503(
