@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 from django.contrib.auth import authenticate, get_user_model
 from django.contrib.auth.signals import user_login_failed
-from django.db import DatabaseError, InterfaceError
 from django.views.decorators.debug import sensitive_variables
 from rest_framework import serializers
 
 from jwt_auth.errors import InvalidCredentials
 from jwt_auth.models import DEVICE_LENGTH
-from jwt_auth.users import is_active
+from jwt_auth.users import is_about_impossible_name, is_active
 
 NAME_LENGTH = 254
 # Hashing takes time in proportion; nobody types more.
@@ -57,22 +57,49 @@ class LoginSerializer(serializers.Serializer[Any]):
             InvalidCredentials: wrong password, unknown user, or inactive user.
         """
         name = get_user_model().USERNAME_FIELD
-        request = self.context["request"]
-        credentials = {name: attrs[name], "password": attrs["password"]}
-        try:
-            user = authenticate(request=request, **credentials)
-        except (DatabaseError, InterfaceError) as error:
-            # It is logged. Of the frames below, Django's own decorator hides less than ours:
-            # the password is in them. What the driver said is the cause.
-            raise error.with_traceback(None) from error.__cause__
-        if user is not None and not is_active(user):
-            # Some backends let inactive users in; the failure is then ours to tell.
-            user_login_failed.send(
-                sender="django.contrib.auth",
-                credentials={name: attrs[name], "password": "*" * 20},
-                request=request,
-            )
-            user = None
+        user = _authenticate(self.context["request"], name, attrs[name], attrs["password"])
         if user is None:
             raise InvalidCredentials("authenticate() found nobody")
         return {**attrs, "user": user}
+
+
+@sensitive_variables()
+def _authenticate(request: Any, field: str, name: str, password: str) -> Any:
+    """Return the active user with this *name* and *password*, or `None`."""
+    try:
+        user = authenticate(request=request, **{field: name}, password=password)
+    except Exception as error:
+        forget_variables(error)
+        if not is_about_impossible_name(error, name):
+            raise
+        # The hash that Django computes for an unknown name.
+        get_user_model()().set_password(password)
+        # Receivers store it, django-axes for one.
+        name = name.encode("ascii", "backslashreplace").decode("ascii")[:NAME_LENGTH]
+    else:
+        if user is None or is_active(user):
+            return user
+    # An impossible name, or an inactive user whom some backends let in: Django has not sent it.
+    user_login_failed.send(
+        sender="django.contrib.auth",
+        credentials={field: name, "password": "*" * 20},
+        request=request,
+    )
+    return None
+
+
+def forget_variables(error: BaseException) -> None:
+    """Clear the variables of all functions that *error* and its causes have left.
+
+    Django's error report shows them. `sensitive_variables` of Django's own `authenticate`
+    hides the password in that function, and has the report show it in the backend below.
+    """
+    pending: list[BaseException | None] = [error]
+    seen = set()
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        pending += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]

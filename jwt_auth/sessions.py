@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, OperationalError, router, transaction
+from django.db import DataError, IntegrityError, OperationalError, router, transaction
 from django.dispatch import Signal
 from django.views.decorators.debug import sensitive_variables
 
@@ -151,7 +151,7 @@ def start(
     pair = _pair(runtime, session, token, idle_limit, request, now)
     with database_answers():
         try:
-            runtime.session_rows.insert(session, router.db_for_write(LoginSession))
+            _insert(runtime, session)
         except IntegrityError:
             raise InvalidCredentials("the user is gone") from None
     _announce(signals.session_started, session, request)
@@ -376,6 +376,23 @@ astart = sync_to_async(start)
 arefresh = sync_to_async(refresh)
 aend = sync_to_async(end)
 aend_all = sync_to_async(end_all)
+
+
+def _insert(runtime: Runtime, session: LoginSession) -> None:
+    """Insert *session*, with labels in ASCII if the encoding of the database lacks a character."""
+    alias = router.db_for_write(LoginSession)
+    try:
+        runtime.session_rows.insert(session, alias)
+    except (DataError, UnicodeEncodeError):
+        if session.device.isascii() and session.user_agent.isascii():
+            raise
+        session.device = _as_ascii(session.device)
+        session.user_agent = _as_ascii(session.user_agent)
+        runtime.session_rows.insert(session, alias)
+
+
+def _as_ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode("ascii")
 
 
 class _LostRound(Exception):

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
-from django.db import DataError, router
+from django.db import DatabaseError, DataError, InterfaceError, connections, router
 from django.db.models import Q
 from django.utils.functional import SimpleLazyObject, empty
 
@@ -42,6 +42,35 @@ def group_names(user: Any) -> list[str]:
 def is_active(user: Any) -> bool:
     """Tell whether *user* may sign in; a model without the field has no other users."""
     return bool(getattr(user, "is_active", True))
+
+
+def is_about_impossible_name(error: Exception, name: str) -> bool:
+    """Tell whether *error* was raised because no user row can hold the user name *name*.
+
+    Fields and drivers raise all kinds of errors for a name that the field or the encoding of
+    the database lacks. So this asks whether the table answers, and whether it does for *name*.
+    """
+    model = get_user_model()
+    users = model._base_manager.using(router.db_for_read(model))
+    if isinstance(error, DataError):
+        # On PostgreSQL it has aborted the transaction, which answers no further question.
+        return True
+    if isinstance(error, DatabaseError | InterfaceError) and not _is_connected(users.db):
+        # The next attempt to connect would take as long.
+        return False
+    return _answers(users) and not _answers(users, **{model.USERNAME_FIELD: name})
+
+
+def _is_connected(alias: str) -> bool:
+    return connections[alias].connection is not None
+
+
+def _answers(users: Any, **lookup: str) -> bool:
+    try:
+        users.filter(**lookup).exists()
+    except Exception:  # noqa: BLE001
+        return False
+    return True
 
 
 class PasswordMarks:

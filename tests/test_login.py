@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from django.contrib.auth import hashers
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db import OperationalError
@@ -35,20 +34,6 @@ class Listener:
 
     def __exit__(self, *exc: Any) -> None:
         self._signal.disconnect(self)
-
-
-@pytest.fixture
-def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every password that is hashed, in order."""
-    seen: list[str] = []
-    original = hashers.MD5PasswordHasher.encode
-
-    def encode(self: Any, password: str, salt: str) -> str:
-        seen.append(password)
-        return str(original(self, password, salt))
-
-    monkeypatch.setattr(hashers.MD5PasswordHasher, "encode", encode)
-    return seen
 
 
 def post(client: JSONClient, body: Any, content_type: str = "application/json") -> Any:
