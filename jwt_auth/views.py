@@ -24,6 +24,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from rest_framework.exceptions import (
     ValidationError,
 )
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -39,7 +40,7 @@ from jwt_auth.endpoints import (
 )
 from jwt_auth.models import LoginSession, database_answers
 from jwt_auth.runtime import current
-from jwt_auth.serializers import LoginSerializer
+from jwt_auth.serializers import LoginSerializer, forget_variables
 from jwt_auth.throttling import count_refresh, login_tries
 from jwt_auth.tokens.claims import VerifiedClaims
 from jwt_auth.transports import HiddenText, bearer_token
@@ -75,7 +76,7 @@ class LoginView(Endpoint):
         )
         account = _text(_members(request.data).get(get_user_model().USERNAME_FIELD))
         with login_tries(django_request, account), database_answers():
-            serializer.is_valid(raise_exception=True)
+            _validate(serializer)
             user = serializer.validated_data["user"]
             # Django's own receiver notes last_login. Before the session is there: if a
             # receiver fails, no session is left that nobody holds.
@@ -87,7 +88,7 @@ class LoginView(Endpoint):
             amr=("pwd",),
         )
         try:
-            return self.answer(pair, self.response_data(pair, user))
+            return self.answer(pair, _as_json(self.response_data(pair, user)))
         except BaseException:
             if pair.session_id is not None:
                 # Nobody holds it.
@@ -287,6 +288,30 @@ class RevokedView(Endpoint):
         etag = quote_etag(hashlib.sha256(text).hexdigest()[:32])
         response = HttpResponse(text, content_type="application/jwt", headers={"ETag": etag})
         return get_conditional_response(request._request, etag=etag, response=response)
+
+
+@sensitive_variables()
+def _validate(serializer: BaseSerializer[Any]) -> None:
+    """Run *serializer*, which may be the project's own.
+
+    Raises:
+        Exception: what it raises, without the variables, one of which is the password.
+    """
+    try:
+        serializer.is_valid(raise_exception=True)
+    except Exception as error:
+        forget_variables(error)
+        raise
+
+
+@sensitive_variables()
+def _as_json(data: Mapping[str, Any]) -> Any:
+    """Return *data* as JSON has it, so that nothing is left to fail when DRF renders it.
+
+    Raises:
+        TypeError, ValueError: it has no JSON.
+    """
+    return json.loads(JSONRenderer().render(data))
 
 
 def _text(value: Any) -> str:

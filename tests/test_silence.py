@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -9,19 +10,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth import authenticate
+from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.db.backends.utils import CursorWrapper
 from django.http import HttpRequest
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
+from rest_framework import serializers
 
 from jwt_auth import sessions, signals, verify
 from jwt_auth.models import LoginSession
 from jwt_auth.runtime import current
 from jwt_auth.tokens.jws import Unverified
 from jwt_auth.views import LoginView
-from tests.conftest import PASSWORD, JSONClient, private_pem
+from tests.conftest import NOW, PASSWORD, JSONClient, private_pem
 from tests.silence import OF_A_TEST, SECRETS, Listener
 
 KEY = private_pem("P-256")
@@ -151,10 +155,13 @@ class _Stumbling(LoginView):
         raise RuntimeError("a bug")
 
 
+def _login_request() -> HttpRequest:
+    body = {"username": "ada", "password": PASSWORD, "code": PASSWORD}
+    return RequestFactory().post("/", body, content_type="application/json")
+
+
 def _sign_in(view: type[LoginView]) -> None:
-    body = {"username": "ada", "password": PASSWORD}
-    request = RequestFactory().post("/", body, content_type="application/json")
-    view.as_view()(request).render()
+    view.as_view()(_login_request()).render()
 
 
 @pytest.mark.django_db
@@ -172,11 +179,126 @@ def test_an_answer_that_fails_is_reported_without_its_tokens(
     assert secrets_in(str([frame["vars"] for frame in frames])) == []
 
 
+class _Endless(LoginView):
+    def response_data(self, pair: sessions.TokenPair, user: Any) -> Any:
+        data: dict[str, Any] = {**pair.body()}
+        data["data"] = data
+        return data
+
+
+class _NotFinite(LoginView):
+    def response_data(self, pair: sessions.TokenPair, user: Any) -> Any:
+        return {**pair.body(), "no JSON": float("nan")}
+
+
+class _Surrogate(LoginView):
+    def response_data(self, pair: sessions.TokenPair, user: Any) -> Any:
+        return {**pair.body(), "no UTF-8": "\ud800"}
+
+
 @pytest.mark.django_db
-def test_a_session_whose_answer_fails_has_ended(user: User) -> None:
-    with pytest.raises(RuntimeError):
-        _sign_in(_Failing)
+@pytest.mark.parametrize("view", [_Failing, _Unreadable, _Endless, _NotFinite, _Surrogate])
+def test_a_session_whose_answer_fails_has_ended(user: User, view: type[LoginView]) -> None:
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        _sign_in(view)
     assert LoginSession.objects.get().revoked_reason == sessions.LOGOUT
+
+
+class _Late(LoginView):
+    def response_data(self, pair: sessions.TokenPair, user: Any) -> Any:
+        return {"token": pair.access_token, "at": NOW, "names": (one for one in ["ada"])}
+
+
+@pytest.mark.django_db
+def test_response_data_is_turned_into_json_once(user: User) -> None:
+    answer = json.loads(_Late.as_view()(_login_request()).render().content)
+    assert (answer["at"], answer["names"]) == ("2027-03-01T12:00:00Z", ["ada"])
+
+
+class _Clumsy(BaseBackend):
+    """Fails with the password in its variables, in those of a cause, and of its cause."""
+
+    error: type[Exception] = RuntimeError
+
+    def authenticate(self, request: Any, **credentials: Any) -> Any:
+        password = credentials["password"]
+        try:
+            self.ask(password)
+        except LookupError as error:
+            raise self.error("a bug") from error
+
+    def ask(self, password: str) -> None:
+        try:
+            self.connect([password])
+        except ValueError:
+            raise LookupError("no answer")  # noqa: B904
+
+    def connect(self, secrets: list[str]) -> None:
+        raise ValueError("no connection")
+
+
+class _Disconnected(_Clumsy):
+    error = OperationalError
+
+
+class _ByCode(serializers.Serializer[Any]):
+    """A serializer of the project's own, that asks Django."""
+
+    code = serializers.CharField(trim_whitespace=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        return {"user": authenticate(None, username="ada", password=attrs["code"])}
+
+
+class _CodeLogin(LoginView):
+    serializer_class = _ByCode
+
+
+CLUMSY = {"authenticate", "ask", "connect"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("view", [LoginView, _CodeLogin])
+def test_backend_that_raises_is_reported_without_the_password(
+    settings: Any, view: type[LoginView]
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}._Clumsy"]
+    request = _login_request()
+    with pytest.raises(RuntimeError) as caught:
+        view.as_view()(request)
+    reporter = ExceptionReporter(request, caught.type, caught.value, caught.tb)
+    frames = reporter.get_traceback_frames()
+    # What happened is still reported, with the lines of code.
+    assert {one["function"] for one in frames} >= CLUMSY
+    assert "raise self.error" in reporter.get_traceback_html()
+    for text in (reporter.get_traceback_html(), reporter.get_traceback_text()):
+        assert secrets_in(text) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("view", [LoginView, _CodeLogin])
+def test_backend_without_its_database_is_logged_without_the_password(
+    settings: Any, view: type[LoginView]
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}._Disconnected"]
+    reports: list[str] = []
+
+    class Reporting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            assert record.exc_info is not None
+            kind, error, tb = record.exc_info
+            reporter = ExceptionReporter(None, kind, error, tb)
+            assert {one["function"] for one in reporter.get_traceback_frames()} >= CLUMSY
+            reports.extend([reporter.get_traceback_html(), reporter.get_traceback_text()])
+
+    handler, logger = Reporting(), logging.getLogger("jwt_auth")
+    logger.addHandler(handler)
+    try:
+        assert view.as_view()(_login_request()).status_code == 503
+    finally:
+        logger.removeHandler(handler)
+    assert len(reports) == 2
+    assert secrets_in("".join(reports)) == []
 
 
 def test_a_password_in_a_form_is_not_reported() -> None:
