@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 from django.contrib.auth import authenticate, get_user_model
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.signals import user_login_failed
 from django.views.decorators.debug import sensitive_variables
 from rest_framework import serializers
@@ -72,8 +73,8 @@ def _authenticate(request: Any, field: str, name: str, password: str) -> Any:
         forget_variables(error)
         if not is_about_impossible_name(error, name):
             raise
-        # The hash that Django computes for an unknown name.
-        get_user_model()().set_password(password)
+        # Django computes one hash for an unknown name.
+        make_password(password)
         # Receivers store it, django-axes for one.
         name = name.encode("ascii", "backslashreplace").decode("ascii")[:NAME_LENGTH]
     else:
