@@ -1,0 +1,180 @@
+"""Users who change while they sign in: no token survives, and no deletion fails."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+from django.contrib.auth.hashers import MD5PasswordHasher, make_password
+from django.contrib.auth.models import User
+from django.db import connections, transaction
+from django.db.models import Q
+from django.test import RequestFactory
+
+from jwt_auth import verify
+from jwt_auth.errors import SessionEnded
+from jwt_auth.models import LoginSession
+from jwt_auth.views import LoginView
+from tests.conftest import PASSWORD
+from tests.proof.races import PATIENCE
+
+ROUNDS = int(os.environ.get("JWT_AUTH_PROOF_CHANGES", "200"))
+CLIENTS = 4
+# The promise: other processes refuse within an interval of one second.
+BOUND = 2.0
+
+HASHER = f"{__name__}.TellingHasher"
+
+
+# Counts passwords that were checked, and logins that were answered.
+steps = threading.Semaphore(0)
+
+
+class TellingHasher(MD5PasswordHasher):
+    """Tells when a client has checked a password and is about to sign in."""
+
+    algorithm = "telling"
+
+    def verify(self, password: str, encoded: str) -> bool:
+        is_right = super().verify(password, encoded)
+        steps.release()
+        return is_right
+
+
+def deactivate(user: User) -> None:
+    """Deactivate by an ordinary save."""
+    user.is_active = False
+    user.save()
+
+
+def change_password(user: User) -> None:
+    """Give the user another password, made by the same hasher."""
+    user.password = make_password("another")
+    user.save()
+
+
+def delete(user: User) -> None:
+    """Delete as a view does."""
+    user.delete()
+
+
+class Clients:
+    """Threads that all sign in as one user while the user changes."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.answers: Counter[int | str] = Counter()
+        self._name: str | None = None
+        self._view = LoginView.as_view()
+        self._line = threading.Barrier(CLIENTS + 1, timeout=PATIENCE)
+        self._threads = [threading.Thread(target=self._run) for _ in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def race(self, name: str, change: Callable[[], object]) -> None:
+        """Have every client sign in as *name*, and begin *change* after some of their steps."""
+        self._name = name
+        self._line.wait()
+        for _ in range(random.randint(1, 2 * CLIENTS)):  # noqa: S311
+            steps.acquire(timeout=PATIENCE)
+        change()
+        self._line.wait()
+        while steps.acquire(blocking=False):
+            pass
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._name = None
+        self._line.wait()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._line.wait()
+                if self._name is None:
+                    return
+                self._sign_in(self._name)
+                steps.release()
+                self._line.wait()
+        except threading.BrokenBarrierError:
+            pass
+        finally:
+            connections.close_all()
+
+    def _sign_in(self, name: str) -> None:
+        body = {"username": name, "password": PASSWORD, "device": "phone"}
+        request = RequestFactory().post("/auth/login/", body, content_type="application/json")
+        try:
+            answer = self._view(request)
+        except Exception as error:  # noqa: BLE001
+            self.answers[f"crashed: {type(error).__name__}: {error}"] += 1
+            return
+        self.answers[answer.status_code] += 1
+        if answer.status_code == 200:
+            self.tokens.append(answer.data["access_token"])
+
+
+def is_good(token: str) -> bool:
+    """Tell whether *token* is let in."""
+    try:
+        verify(token)
+    except SessionEnded:
+        return False
+    return True
+
+
+# Otherwise a change waits five milliseconds for its turn after each statement.
+@pytest.mark.usefixtures("hasty_threads")
+@pytest.mark.parametrize("change", [deactivate, change_password, delete])
+@pytest.mark.parametrize(
+    "block", [nullcontext, transaction.atomic], ids=["autocommit", "transaction"]
+)
+def test_no_token_outlives_the_change_of_its_user(
+    settings: Any,
+    outcome: Callable[..., None],
+    change: Callable[[User], None],
+    block: Callable[[], AbstractContextManager[Any]],
+) -> None:
+    settings.PASSWORD_HASHERS = [HASHER]
+    password = make_password(PASSWORD)
+    users = User.objects.bulk_create(
+        [User(username=f"user{number}", password=password) for number in range(ROUNDS)]
+    )
+    failures: list[str] = []
+    clients = Clients()
+
+    def change_in_block(user: User) -> None:
+        try:
+            with block():
+                change(user)
+        except Exception as error:  # noqa: BLE001
+            failures.append(f"{type(error).__name__}: {error}")
+
+    try:
+        for user in users:
+            clients.race(user.username, lambda user=user: change_in_block(user))
+    finally:
+        clients.stop()
+    time.sleep(BOUND)
+    good = sum(is_good(token) for token in clients.tokens)
+    orphans = LoginSession.objects.filter(user=None)
+    traced = orphans.filter(~Q(device="") | Q(ip__isnull=False) | ~Q(user_agent="")).count()
+    assert clients.tokens
+    assert clients.answers.keys() <= {200, 401}, clients.answers
+    assert (good, failures, traced) == (0, [], 0)
+    assert not LoginSession.objects.filter(revoked_at=None).exists()
+    outcome(
+        f"{change.__name__} while {CLIENTS} clients sign in, "
+        f"{'in autocommit' if block is nullcontext else 'in a transaction'}",
+        ROUNDS,
+        f"{len(clients.tokens)} tokens, 0 good {BOUND:g} s later; 0 changes failed; 0 traces",
+    )
