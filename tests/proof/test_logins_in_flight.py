@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,15 +19,17 @@ from django.db import connections, transaction
 from django.db.models import Q
 from django.test import RequestFactory
 
-from jwt_auth import verify
+from jwt_auth import sessions, verify
 from jwt_auth.errors import SessionEnded
 from jwt_auth.models import LoginSession
 from jwt_auth.views import LoginView
 from tests.conftest import PASSWORD
-from tests.proof.races import PATIENCE
+from tests.proof.races import PATIENCE, attempt
 
 ROUNDS = int(os.environ.get("JWT_AUTH_PROOF_CHANGES", "200"))
 CLIENTS = 4
+PARALLEL, LIMIT = 8, 1
+PARALLEL_ROUNDS = int(os.environ.get("JWT_AUTH_PROOF_PARALLEL_LOGINS", "50"))
 # The promise: other processes refuse within an interval of one second.
 BOUND = 2.0
 
@@ -123,6 +126,15 @@ class Clients:
             self.tokens.append(answer.data["access_token"])
 
 
+BLOCKS = pytest.mark.parametrize(
+    "block", [nullcontext, transaction.atomic], ids=["autocommit", "transaction"]
+)
+
+
+def _in(block: Callable[[], AbstractContextManager[Any]]) -> str:
+    return ", in autocommit" if block is nullcontext else ", in a transaction"
+
+
 def is_good(token: str) -> bool:
     """Tell whether *token* is let in."""
     try:
@@ -135,9 +147,7 @@ def is_good(token: str) -> bool:
 # Otherwise a change waits five milliseconds for its turn after each statement.
 @pytest.mark.usefixtures("hasty_threads")
 @pytest.mark.parametrize("change", [deactivate, change_password, delete])
-@pytest.mark.parametrize(
-    "block", [nullcontext, transaction.atomic], ids=["autocommit", "transaction"]
-)
+@BLOCKS
 def test_no_token_outlives_the_change_of_its_user(
     settings: Any,
     outcome: Callable[..., None],
@@ -173,8 +183,82 @@ def test_no_token_outlives_the_change_of_its_user(
     assert (good, failures, traced) == (0, [], 0)
     assert not LoginSession.objects.filter(revoked_at=None).exists()
     outcome(
-        f"{change.__name__} while {CLIENTS} clients sign in, "
-        f"{'in autocommit' if block is nullcontext else 'in a transaction'}",
+        f"{change.__name__} while {CLIENTS} clients sign in{_in(block)}",
         ROUNDS,
         f"{len(clients.tokens)} tokens, 0 good {BOUND:g} s later; 0 changes failed; 0 traces",
     )
+
+
+@pytest.mark.usefixtures("hasty_threads")
+@BLOCKS
+def test_parallel_logins_leave_as_many_sessions_as_the_limit(
+    user: User,
+    settings: Any,
+    outcome: Callable[..., None],
+    block: Callable[[], AbstractContextManager[Any]],
+) -> None:
+    settings.JWT_AUTH = {"MAX_SESSIONS_PER_USER": LIMIT, "ROLES": None}
+    line = threading.Barrier(PARALLEL, timeout=PATIENCE)
+
+    def sign_in(number: int) -> None:
+        line.wait()
+        with block():
+            sessions.start(user)
+
+    def close(number: int) -> None:
+        line.wait()
+        connections.close_all()
+
+    left: Counter[int] = Counter()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        for _ in range(PARALLEL_ROUNDS):
+            list(pool.map(sign_in, range(PARALLEL)))
+            left[LoginSession.objects.filter(revoked_at=None).count()] += 1
+        list(pool.map(close, range(PARALLEL)))
+    assert left == {LIMIT: PARALLEL_ROUNDS}
+    outcome(
+        f"{PARALLEL} logins at once, MAX_SESSIONS_PER_USER = {LIMIT}{_in(block)}",
+        PARALLEL_ROUNDS,
+        f"{LIMIT} session left each time",
+    )
+
+
+def test_refresh_waits_for_a_transaction_that_ends_its_session(
+    user: User, make_user: Callable[..., User], outcome: Callable[..., None], engine: str
+) -> None:
+    pair, other = sessions.start(user), sessions.start(make_user("grace"))
+    has_ended, may_commit = threading.Event(), threading.Event()
+
+    def end_slowly() -> None:
+        try:
+            with transaction.atomic():
+                assert pair.session_id is not None
+                sessions.end(pair.session_id)
+                has_ended.set()
+                # As a view under ATOMIC_REQUESTS that reads a slow body.
+                assert may_commit.wait(PATIENCE)
+        finally:
+            has_ended.set()
+            connections.close_all()
+
+    def refresh() -> str:
+        try:
+            return attempt(pair.refresh_token or "")
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        ending = pool.submit(end_slowly)
+        assert has_ended.wait(PATIENCE)
+        waiting = pool.submit(refresh)
+        try:
+            if engine != "sqlite":
+                # SQLite has one lock for all rows.
+                assert attempt(other.refresh_token or "").startswith("jwtr_")
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+        finally:
+            may_commit.set()
+        assert waiting.result() == "session_ended"
+        ending.result()
+    outcome("a refresh of a session that an open transaction ends", 1, "waits for the commit")
