@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from traceback import extract_tb
@@ -67,11 +67,6 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
             over |= models.Q(rotated_at__lt=before - idle_limit)
         return self.filter(over)
 
-    def lasting(self, since: datetime, idle_limit: timedelta | None) -> LoginSessionQuerySet:
-        """Sessions that had not run out *since* then; whether they were ended is not asked."""
-        lasting = self.filter(expires_at__gte=since)
-        return lasting if idle_limit is None else lasting.filter(rotated_at__gte=since - idle_limit)
-
     def rotate(self, session: LoginSession, **values: Any) -> bool:
         """Write *values* if the row is as *session* was read. Tell whether it was."""
         as_read = {"expires_at__gt": values["rotated_at"]}
@@ -87,11 +82,15 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
         """
         return self._as_read(session, password_mark=session.password_mark).end(reason, now) == 1
 
-    def end(self, reason: str, now: datetime) -> int:
+    def end(self, reason: str, now: datetime | models.F) -> int:
         """End these sessions if they have not ended yet. Return how many had not."""
         return self.filter(revoked_at__isnull=True).update(
             revoked_at=now, revoked_reason=reason[:REASON_LENGTH]
         )
+
+    def blank_traces(self) -> int:
+        """Blank device, address and agent. Return how many sessions there are."""
+        return self.update(device="", ip=None, user_agent="")
 
     def _as_read(self, session: LoginSession, **more: Any) -> LoginSessionQuerySet:
         return self.filter(
@@ -168,8 +167,10 @@ class LoginSession(models.Model):
         """
         raise TypeError("A login session is ended with jwt_auth.sessions.end(), not deleted.")
 
-    def ends_at(self, idle_limit: timedelta) -> datetime:
-        """Return when the session is over: the nearer of its two limits."""
+    def ends_at(self, idle_limit: timedelta | None) -> datetime:
+        """Return when the session is over: the nearer of its limits."""
+        if idle_limit is None:
+            return self.expires_at
         return min(self.expires_at, self.rotated_at + idle_limit)
 
 
@@ -255,6 +256,14 @@ class SessionRows:
         return written
 
 
+def has_database() -> bool:
+    """Tell whether login sessions have a database.
+
+    Django sets a dummy for ``DATABASES = {}``, which a service that only verifies has.
+    """
+    return connections[router.db_for_write(LoginSession)].vendor != "unknown"
+
+
 def in_test_case(alias: str) -> bool:
     """Tell whether a transaction is open that `TestCase` wraps around a test.
 
@@ -262,6 +271,29 @@ def in_test_case(alias: str) -> bool:
     """
     blocks = transaction.get_connection(alias).atomic_blocks
     return any(getattr(block, "_from_testcase", False) for block in blocks)
+
+
+def is_in_transaction(alias: str) -> bool:
+    """Tell whether a transaction is open that will be committed: not that of a `TestCase`."""
+    return connections[alias].in_atomic_block and not in_test_case(alias)
+
+
+def after_commit(action: Callable[[], object], *aliases: str) -> None:
+    """Run *action* after the commit of each transaction that is open on *aliases*.
+
+    Until the commit, other connections see the rows as before, and act on what they see.
+    """
+    for alias in set(aliases):
+        if is_in_transaction(alias):
+            transaction.on_commit(action, using=alias, robust=True)
+
+
+def is_missing_row(error: DatabaseError, model: Any) -> bool:
+    """Tell whether *error* says that a save of *model* found no row to update.
+
+    Since Django 6.0 this is an exception of the model. Before, it is a bare `DatabaseError`.
+    """
+    return type(error) is DatabaseError or isinstance(error, getattr(model, "NotUpdated", ()))
 
 
 @contextmanager

@@ -12,13 +12,12 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.signals import setting_changed
-from django.db import connections, router
 from django.utils import timezone
 
 from jwt_auth.authenticator import Authenticator, TrustedIssuer
 from jwt_auth.conf import IssuerSettings, Settings, derive_keys, load_settings
 from jwt_auth.logs import RecordLimit
-from jwt_auth.models import LoginSession, SessionRows
+from jwt_auth.models import SessionRows, has_database
 from jwt_auth.publication import PublishedList
 from jwt_auth.revocation import Lookups, RevocationList, Revocations
 from jwt_auth.tokens.access import AccessTokens
@@ -144,7 +143,7 @@ def _now() -> float:
 
 def _revocations(settings: Settings) -> Revocations | None:
     interval = settings.revocation_interval
-    if interval is None or not settings.sessions_on or not _has_database():
+    if interval is None or not settings.sessions_on or not has_database():
         return None
     if not interval:
         return Lookups()
@@ -154,11 +153,6 @@ def _revocations(settings: Settings) -> Revocations | None:
         window=_revocation_window(settings),
         clock=_now,
     )
-
-
-def _has_database() -> bool:
-    # A service that only verifies has `DATABASES = {}`, for which Django sets a dummy.
-    return connections[router.db_for_write(LoginSession)].vendor != "unknown"
 
 
 def _published_list(settings: Settings, revocations: Revocations | None) -> PublishedList | None:

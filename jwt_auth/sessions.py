@@ -18,6 +18,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import DataError, IntegrityError, OperationalError, router, transaction
+from django.db.models import F, Q
 from django.dispatch import Signal
 from django.views.decorators.debug import sensitive_variables
 
@@ -34,8 +35,9 @@ from jwt_auth.models import (
     USER_AGENT_LENGTH,
     LoginSession,
     LoginSessionQuerySet,
+    after_commit,
     database_answers,
-    in_test_case,
+    is_in_transaction,
 )
 from jwt_auth.runtime import Runtime, current
 from jwt_auth.tokens.access import RESERVED, IssuedToken, SessionFacts
@@ -50,6 +52,8 @@ security_logger = logging.getLogger("jwt_auth.security")
 
 # How many sessions are ended by one statement.
 BATCH = 500
+# An end or a rotation that the database delayed by more than this is dated anew.
+DATING_TOLERANCE = timedelta(seconds=1)
 # How often a refresh looks again after somebody else changed the row.
 ROUNDS = 4
 
@@ -118,7 +122,8 @@ def start(
     kept on the row and repeated in each access token, below those of ``CLAIMS``.
 
     Raises:
-        InvalidCredentials: the user is inactive, anonymous, unsaved or gone.
+        InvalidCredentials: the user is inactive, anonymous, unsaved or gone, or was
+            deactivated or given another password since *user* was read.
         ValueError: *claims* has a reserved name.
         Unavailable: the database, ``CLAIMS``, ``ROLES`` or the signing key failed.
     """
@@ -149,14 +154,12 @@ def start(
         session.ip = client_address(request)
         session.user_agent = storable(request.META.get("HTTP_USER_AGENT", ""), USER_AGENT_LENGTH)
     pair = _pair(runtime, session, token, idle_limit, request, now)
-    with database_answers():
-        try:
-            _insert(runtime, session)
-        except IntegrityError:
-            raise InvalidCredentials("the user is gone") from None
+    _in_rounds(lambda: _insert(runtime, session))
     _announce(signals.session_started, session, request)
-    if runtime.settings.max_sessions is not None:
-        _end_the_least_used(session, runtime.settings.max_sessions, idle_limit, now)
+    _demand_same_user(session.pk, request)
+    limit = runtime.settings.max_sessions
+    if limit is not None:
+        _once_committed(lambda: _end_the_least_used(user, limit, idle_limit))
     return pair
 
 
@@ -320,25 +323,28 @@ def purge(*, kept: timedelta = KEPT, progress: Callable[[float, int], object] | 
         time.sleep(abs(time.monotonic() - began))
 
 
-def end_with_another_password(user: Any) -> int:
-    """End the sessions of *user* that were opened under another password.
+def end_refused(sessions: LoginSessionQuerySet) -> int:
+    """End those of *sessions* that a refresh would refuse for their user. Return how many.
+
+    Each session is read together with its user's row. The row decides, because an object
+    in memory may be stale or incomplete.
 
     Raises:
         Unavailable: the database failed.
     """
-    sessions = LoginSession.objects.on_primary().filter(user=user)
-    same_password = current().password_marks.condition(getattr(user, "password", None))
-    return _end(sessions.exclude(same_password), PASSWORD_CHANGED)
+    runtime = current()
+    return _end_judged(sessions, lambda session: _why_refused(runtime, session))
 
 
-def note_rehash(user: Any, old_hash: str) -> None:
+def note_rehash(sessions: LoginSessionQuerySet, user: Any, old_hash: str) -> None:
     """Note that the password of *user*, stored as *old_hash*, is getting a new hash.
+
+    *sessions* are those of the user.
 
     Raises:
         Unavailable: the database failed.
     """
     marks = current().password_marks
-    sessions = LoginSession.objects.on_primary().filter(user=user)
     with database_answers():
         sessions.filter(marks.condition(old_hash)).update(
             password_mark=marks.after_rehash(old_hash, user)
@@ -352,23 +358,26 @@ def forget_user(user: Any) -> None:
         Unavailable: the database failed.
     """
     sessions = LoginSession.objects.on_primary().filter(user=user)
+    # Write before reading: a transaction of SQLite that has read cannot wait to write.
     with database_answers():
-        if not sessions.exists():
-            return
-    end_all(user, reason=USER_DELETED)
-    with database_answers():
-        sessions.update(device="", ip=None, user_agent="")
+        has_sessions = sessions.blank_traces() > 0
+    if has_sessions:
+        _end(sessions, USER_DELETED)
 
 
 def end_of_nobody() -> int:
-    """End the sessions whose user is gone. Return how many ended.
+    """End the sessions whose user is gone, and blank their traces. Return how many ended.
 
     A login that meets the deletion of its user may leave one.
 
     Raises:
         Unavailable: the database failed.
     """
-    return _end(LoginSession.objects.on_primary().filter(user__isnull=True), USER_DELETED)
+    orphans = LoginSession.objects.on_primary().filter(user__isnull=True)
+    ended = _end(orphans, USER_DELETED)
+    with database_answers():
+        orphans.filter(~Q(device="") | Q(ip__isnull=False) | ~Q(user_agent="")).blank_traces()
+    return ended
 
 
 # A thread each: the ORM and the project's CLAIMS and ROLES are synchronous.
@@ -378,7 +387,7 @@ aend = sync_to_async(end)
 aend_all = sync_to_async(end_all)
 
 
-def _insert(runtime: Runtime, session: LoginSession) -> None:
+def _insert_row(runtime: Runtime, session: LoginSession) -> None:
     """Insert *session*, with labels in ASCII if the encoding of the database lacks a character."""
     alias = router.db_for_write(LoginSession)
     try:
@@ -446,6 +455,8 @@ def _refresh_once(
         setattr(rotated, name, value)
     # Everything that can fail comes first. Spend last.
     pair = _pair(runtime, rotated, successor, idle_limit, request, now)
+    # Now: the grace is counted from the rotation, and CLAIMS may have taken its time.
+    changes["rotated_at"] = rotated.rotated_at = runtime.clock()
     try:
         if not sessions.rotate(session, **changes):
             raise _LostRound
@@ -456,6 +467,7 @@ def _refresh_once(
         # ahead of its row is taken; the old one is not, once the grace is over.
         logger.warning("The database was lost before it answered a rotation.", exc_info=True)
         return pair
+    _date_rotation(sessions, rotated)
     _announce(signals.session_refreshed, rotated, request)
     return pair
 
@@ -487,14 +499,50 @@ def _revoke_as_read(
     if not sessions.revoke(session, reason, ended_at):
         raise _LostRound
     session.revoked_at, session.revoked_reason = ended_at, reason
-    _note_ended([session])
-    _announce(signals.session_ended, session, request)
+    # Logged where it fails. The session has ended, and the refusal says so.
+    with suppress(Unavailable):
+        _settle_end([session], request)
 
 
-def _note_ended(sessions: Collection[LoginSession]) -> None:
+def _settle_end(ended: Sequence[LoginSession], request: Any) -> None:
+    """Do what follows the end of sessions, all with one `revoked_at`, in this process."""
     revocations = current().authenticator.revocations
-    if revocations is not None and sessions:
-        revocations.note([session.pk for session in sessions])
+    if revocations is not None:
+        revocations.note([session.pk for session in ended])
+    try:
+        _date_end(ended)
+        after_commit(lambda: _date_end(ended), router.db_for_write(LoginSession))
+    finally:
+        for session in ended:
+            _announce(signals.session_ended, session, request)
+
+
+def _date_end(ended: Sequence[LoginSession]) -> None:
+    """Date the end of sessions to now if a lock or an open transaction delayed it.
+
+    An access token that was issued before the effect may outlive a list that reaches
+    back from the intention.
+    """
+    written, now = ended[0].revoked_at, current().clock()
+    if written is None or now - written <= DATING_TOLERANCE:
+        return
+    pks = [session.pk for session in ended]
+    rows = LoginSession.objects.on_primary().filter(pk__in=pks, revoked_at=written)
+    _in_rounds(lambda: rows.update(revoked_at=now))
+    for session in ended:
+        session.revoked_at = now
+
+
+def _date_rotation(sessions: LoginSessionQuerySet, rotated: LoginSession) -> None:
+    """Date a rotation to now if the database delayed it: the grace begins with its effect."""
+    written, now = rotated.rotated_at, current().clock()
+    if now - written <= DATING_TOLERANCE:
+        return
+    rows = sessions.filter(pk=rotated.pk, generation=rotated.generation, rotated_at=written)
+    # Logged where it fails. The rotation is committed, and its pair must reach the client.
+    with suppress(Unavailable):
+        _in_rounds(lambda: rows.update(rotated_at=now))
+        rotated.rotated_at = now
 
 
 def _report_reuse(
@@ -514,23 +562,65 @@ def _report_reuse(
     _announce(signals.refresh_reused, session, request)
 
 
-def _end_the_least_used(
-    newest: LoginSession, limit: int, idle_limit: timedelta, now: datetime
-) -> None:
-    """End the sessions of the user of *newest* beyond *limit*, the least used first."""
+def _insert(runtime: Runtime, session: LoginSession) -> None:
+    try:
+        _insert_row(runtime, session)
+    except IntegrityError:
+        raise InvalidCredentials("the user is gone") from None
+
+
+def _demand_same_user(session_id: UUID, request: Any) -> None:
+    """End the new session if its user has changed since the login read them.
+
+    An end that ran before the INSERT could not see the session. Its cause is committed
+    by now, so the row tells of it. In a transaction, look again after the commit.
+
+    Raises:
+        InvalidCredentials: the user is gone or inactive, or has another password.
+        Unavailable: the database failed.
+    """
+    if (reason := _end_if_stale(session_id, request)) is not None:
+        raise InvalidCredentials(reason)
+    after_commit(lambda: _end_if_stale(session_id, request), router.db_for_write(LoginSession))
+
+
+def _end_if_stale(session_id: UUID, request: Any) -> str | None:
+    """End the session if its user's row refuses it. Return the reason."""
+    runtime = current()
+    sessions = LoginSession.objects.on_primary()
+    with database_answers():
+        session = runtime.session_rows.get(session_id, sessions.db)
+    if session is None or session.user is None:
+        reason: str | None = USER_DELETED
+    else:
+        reason = _why_refused(runtime, session)
+    if reason is not None:
+        own = sessions.filter(pk=session_id)
+        _end(own, reason, request)
+        if reason == USER_DELETED:
+            with database_answers():
+                # In an open transaction, the row may still point to the user.
+                own.update(user=None)
+                own.blank_traces()
+    return reason
+
+
+def _end_the_least_used(user: Any, limit: int, idle_limit: timedelta) -> None:
+    """End the sessions of *user* beyond *limit*, the least recently used first.
+
+    Every login goes by the same total order, in which its own session may come last. The
+    sessions within the limit are therefore the same for all logins, so no two end each
+    other. The last login to look leaves exactly *limit* sessions.
+    """
     # Logged where it fails. The login is good all the same, and the next one ends them.
-    # In a savepoint: an error would otherwise undo the login that is around it.
-    with suppress(Unavailable), _savepoint():
-        sessions = LoginSession.objects.on_primary().filter(user=newest.user)
+    with suppress(Unavailable):
+        sessions = LoginSession.objects.on_primary().filter(user=user)
         with database_answers():
-            live = sessions.live(now, idle_limit).exclude(pk=newest.pk)
-            by_use = live.order_by("-rotated_at", "-created_at", "pk")
-            others = list(by_use.values_list("pk", "created_at")[: limit + BATCH])
-        # Of two logins at once the earlier one is ended, by the later one alone.
-        newer = sum(created_at > newest.created_at for _, created_at in others)
-        too_many = [pk for pk, _ in others[max(limit - 1, newer) :]]
-        if too_many:
-            _end(sessions.filter(pk__in=too_many), TOO_MANY)
+            live = sessions.live(current().clock(), idle_limit)
+            by_use = live.order_by("-rotated_at", "-created_at", "-pk").values_list("pk", flat=True)
+            beyond = list(by_use[limit : limit + BATCH])
+        if beyond:
+            _end(sessions.filter(pk__in=beyond), TOO_MANY)
 
 
 def _end(
@@ -539,23 +629,28 @@ def _end(
     request: Any = None,
     progress: Callable[[int], object] | None = None,
 ) -> int:
-    runtime = current()
-    # Who ran out long ago has no token left that lives, and would only fill the list.
-    live = sessions.filter(revoked_at__isnull=True).lasting(
-        runtime.clock() - runtime.revocation_window, runtime.settings.refresh_lifetime
-    )
-    live = live.select_related("user").order_by("pk")
+    """End *sessions*. Return how many were live until now."""
+    return _end_judged(sessions, lambda _: reason, request, progress)
+
+
+def _end_judged(
+    sessions: LoginSessionQuerySet,
+    judge: Callable[[LoginSession], str | None],
+    request: Any = None,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """End those of *sessions* for which *judge* returns a reason. Return how many were live."""
+    candidates = sessions.filter(revoked_at__isnull=True).select_related("user").order_by("pk")
     last, count = UUID(int=0), 0
     # In batches: one user may have more sessions than a statement takes parameters.
     while True:
-        # The time of this batch: a session that is said to have ended long ago, when
-        # the run began, would fall out of the list before its access tokens expire.
-        now = runtime.clock()
-        found, ended = _in_rounds(lambda: _end_batch(sessions, live, last, reason, now))  # noqa: B023
-        _note_ended(ended)
-        for session in ended:
-            _announce(signals.session_ended, session, request)
-        count += len(ended)
+        found = _in_rounds(lambda: list(candidates.filter(pk__gt=last)[:BATCH]))  # noqa: B023
+        by_reason: dict[str, list[LoginSession]] = {}
+        for session in found:
+            if (reason := judge(session)) is not None:
+                by_reason.setdefault(reason, []).append(session)
+        for reason, batch in by_reason.items():
+            count += _end_batch(batch, reason, request)
         if progress is not None:
             progress(count)
         if len(found) < BATCH:
@@ -563,28 +658,37 @@ def _end(
         last = found[-1].pk
 
 
-def _end_batch(
-    sessions: LoginSessionQuerySet,
-    live: LoginSessionQuerySet,
-    last: UUID,
-    reason: str,
-    now: datetime,
-) -> tuple[list[LoginSession], list[LoginSession]]:
-    """End the next of the *live* ones of *sessions* behind *last*.
+def _end_batch(batch: Sequence[LoginSession], reason: str, request: Any) -> int:
+    """End those of *batch* that nothing else has ended. Return how many were live."""
+    runtime = current()
+    idle_limit = runtime.settings.refresh_lifetime
+    since = runtime.clock() - runtime.revocation_window
+    run_out = [session for session in batch if session.ends_at(idle_limit) < since]
+    live = [session for session in batch if session.ends_at(idle_limit) >= since]
+    if run_out:
+        # Their access tokens have expired. Dated by their last use, they do not fill the list
+        # of ended sessions, and longer limits in the settings do not revive them.
+        _in_rounds(lambda: _rows(run_out).end(reason, F("rotated_at")))
+    if not live:
+        return 0
+    ended = _in_rounds(lambda: _end_live(live, reason))
+    if ended:
+        _settle_end(ended, request)
+    return len(ended)
 
-    Return those that were found, and those that nobody else has ended meanwhile.
-    """
-    found = list(live.filter(pk__gt=last)[:BATCH])
-    if not found:
-        return [], []
-    batch = sessions.filter(pk__in=[session.pk for session in found])
-    ended, ended_at = found, _ended_at(found, now)
-    if batch.end(reason, ended_at) < len(found):
-        ours = frozenset(batch.filter(revoked_at=ended_at).values_list("pk", flat=True))
-        ended = [session for session in found if session.pk in ours]
+
+def _end_live(batch: Sequence[LoginSession], reason: str) -> Sequence[LoginSession]:
+    """End *batch* by one statement. Return those that nothing else has ended meanwhile."""
+    # The time of this batch, and of this attempt: a session that seems to have ended
+    # long ago would leave the list before its access tokens expire.
+    ended, ended_at = batch, _ended_at(batch, current().clock())
+    rows = _rows(batch)
+    if rows.end(reason, ended_at) < len(batch):
+        ours = frozenset(rows.filter(revoked_at=ended_at).values_list("pk", flat=True))
+        ended = [session for session in batch if session.pk in ours]
     for session in ended:
         session.revoked_at, session.revoked_reason = ended_at, reason
-    return found, ended
+    return ended
 
 
 def _ended_at(sessions: Sequence[LoginSession], now: datetime) -> datetime:
@@ -594,6 +698,12 @@ def _ended_at(sessions: Sequence[LoginSession], now: datetime) -> datetime:
     list of ended sessions reaches back from this date, and has to outlast these tokens.
     """
     return max(now, *(session.rotated_at for session in sessions))
+
+
+def _rows(batch: Sequence[LoginSession]) -> LoginSessionQuerySet:
+    # By key alone. MySQL refuses an UPDATE whose condition is a query on the same table, as
+    # that of the admin's action.
+    return LoginSession.objects.on_primary().filter(pk__in=[session.pk for session in batch])
 
 
 def _pair(
@@ -680,19 +790,16 @@ def _in_rounds(step: Callable[[], Result]) -> Result:
     raise Unavailable
 
 
-@contextmanager
-def _savepoint() -> Iterator[None]:
+def _once_committed(action: Callable[[], object]) -> None:
+    """Run *action* now, or after the commit if a transaction is open."""
     if _is_in_a_transaction():
-        with transaction.atomic(using=router.db_for_write(LoginSession)):
-            yield
+        after_commit(action, router.db_for_write(LoginSession))
     else:
-        yield
+        action()
 
 
 def _is_in_a_transaction() -> bool:
-    """Tell whether a transaction is open, the one of a `TestCase` apart."""
-    alias = router.db_for_write(LoginSession)
-    return transaction.get_connection(alias).in_atomic_block and not in_test_case(alias)
+    return is_in_transaction(router.db_for_write(LoginSession))
 
 
 @contextmanager

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.db import DatabaseError
 from django.http import Http404, HttpResponse
 from django.urls import reverse
 from django.utils.cache import get_conditional_response
@@ -38,7 +40,7 @@ from jwt_auth.endpoints import (
     mask_refresh_token,
     refresh_refused,
 )
-from jwt_auth.models import LoginSession, database_answers
+from jwt_auth.models import LoginSession, database_answers, is_missing_row
 from jwt_auth.runtime import current
 from jwt_auth.serializers import LoginSerializer, forget_variables
 from jwt_auth.throttling import count_refresh, login_tries
@@ -70,23 +72,34 @@ class LoginView(Endpoint):
     @sensitive_variables()
     def post(self, request: Request) -> Response:
         """Answer 200 with a pair, 400 with field errors, or 401."""
+        return self._sign_in(request, is_last_try=False)
+
+    @sensitive_variables()
+    def _sign_in(self, request: Request, *, is_last_try: bool) -> Response:
         django_request = request._request
         serializer = self.serializer_class(
             data=_members(request.data), context={"request": django_request, "view": self}
         )
         account = _text(_members(request.data).get(get_user_model().USERNAME_FIELD))
-        with login_tries(django_request, account), database_answers():
+        with login_tries(django_request, account), database_answers(), _missing_user_refused():
             _validate(serializer)
             user = serializer.validated_data["user"]
             # Django's own receiver notes last_login. Before the session is there: if a
             # receiver fails, no session is left that nobody holds.
             user_logged_in.send(sender=user.__class__, request=django_request, user=user)
-        pair = sessions.start(
-            user,
-            django_request,
-            device=serializer.validated_data.get("device", ""),
-            amr=("pwd",),
-        )
+        try:
+            pair = sessions.start(
+                user,
+                django_request,
+                device=serializer.validated_data.get("device", ""),
+                amr=("pwd",),
+            )
+        except errors.InvalidCredentials:
+            if is_last_try:
+                raise
+            # The user has changed meanwhile. Ask again: the new hash may be of the same
+            # password, stored by another login.
+            return self._sign_in(request, is_last_try=True)
         try:
             return self.answer(pair, _as_json(self.response_data(pair, user)))
         except BaseException:
@@ -318,6 +331,20 @@ def _text(value: Any) -> str:
     """Return *value* as a field of text takes it; empty for what such a field refuses."""
     # By type: bool is an int. str() of a list takes quadratic time in its depth.
     return str(value) if type(value) in (str, int, float) else ""
+
+
+@contextmanager
+def _missing_user_refused() -> Iterator[None]:
+    """Refuse a user who is deleted during the login like one who never was.
+
+    Django notes the time of a login, and a new hash, in the user's row.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        if not is_missing_row(error, get_user_model()):
+            raise
+        raise errors.InvalidCredentials("the user is gone") from None
 
 
 def _namespace(request: Request) -> str:

@@ -34,6 +34,12 @@ if os.environ.get("DJANGO_SETTINGS_MODULE") != "tests.settings_verifier":
 # So has a project with another package beside: see tests/axes.
 if os.environ.get("DJANGO_SETTINGS_MODULE") != "tests.settings_axes":
     collect_ignore.append("axes")
+# So have projects with other user models: see tests/derived.
+if os.environ.get("DJANGO_SETTINGS_MODULE") not in {
+    "tests.settings_derived",
+    "tests.settings_member",
+}:
+    collect_ignore.append("derived")
 # Other ecosystems are installed for these: see tests/interop.
 if os.environ.get("JWT_AUTH_TEST_INTEROP") is None:
     collect_ignore.append("interop")

@@ -44,6 +44,9 @@ if "JWT_AUTH_PROOF_GRACE" in os.environ:
     grace = timedelta(seconds=float(os.environ["JWT_AUTH_PROOF_GRACE"]))
     JWT_AUTH["REFRESH_GRACE"] = grace
 
+# The same database once more, as projects have it beside a pool of connections.
+DATABASES["direct"] = {**DATABASE, "OPTIONS": {**DATABASE["OPTIONS"]}}
+
 # A second database, whatever the engine of the first.
 replica = str(Path(tempfile.gettempdir()) / f"jwt_auth_replica_{os.getpid()}.sqlite3")
 DATABASES["replica"] = {

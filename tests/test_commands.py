@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from jwt_auth import sessions, verify
@@ -243,6 +243,7 @@ class TestTheLimit:
         settings.JWT_AUTH = {}
         for _ in range(5):
             sessions.start(user)
+            clock.move(seconds=1)
         settings.JWT_AUTH = {"MAX_SESSIONS_PER_USER": 1}
         newest = sessions.start(user)
         assert self.live() == {newest.session_id}
@@ -256,8 +257,8 @@ class TestTheLimit:
     def test_below_the_limit_a_login_asks_one_query_more(
         self, user: User, django_assert_num_queries: Any
     ) -> None:
-        # The groups' names, the row, and the others.
-        with django_assert_num_queries(3):
+        # The groups' names, the row, the row with its user, and the sessions beyond the limit.
+        with django_assert_num_queries(4):
             sessions.start(user)
 
     def test_a_database_that_fails_then_costs_no_login(
@@ -270,16 +271,36 @@ class TestTheLimit:
         monkeypatch.setattr("django.db.models.query.QuerySet._fetch_all", fail)
         assert sessions.start(user).refresh_token
 
-    def test_of_two_logins_at_once_the_later_one_stays(
+    def test_login_that_looks_last_ends_itself_beyond_the_limit(
         self, clock: Clock, user: User, settings: Any
     ) -> None:
         settings.JWT_AUTH = {"MAX_SESSIONS_PER_USER": 1}
-        pair = sessions.start(user)
-        newest = LoginSession.objects.get(pk=pair.session_id)
+        earlier = sessions.start(user)
         clock.move(seconds=1)
-        other = sessions.start(user)
-        LoginSession.objects.filter(pk=pair.session_id).update(revoked_at=None)
-        # The earlier login looks again, and sees the later one.
-        limit = timedelta(days=14)
-        sessions._end_the_least_used(newest, 1, limit, timezone.now())
-        assert other.session_id in self.live()
+        later = sessions.start(user)
+        LoginSession.objects.filter(pk=earlier.session_id).update(revoked_at=None)
+        # As the earlier login does if the later one has finished before it looks.
+        sessions._end_the_least_used(user, 1, timedelta(days=14))
+        assert self.live() == {later.session_id}
+
+    def test_logins_of_one_moment_end_the_same_sessions(
+        self, clock: Clock, user: User, settings: Any
+    ) -> None:
+        settings.JWT_AUTH = {"MAX_SESSIONS_PER_USER": None}
+        for _ in range(8):
+            sessions.start(user)
+        sessions._end_the_least_used(user, 3, timedelta(days=14))
+        kept = self.live()
+        assert len(kept) == 3
+        for _ in range(7):
+            sessions._end_the_least_used(user, 3, timedelta(days=14))
+        assert self.live() == kept
+
+    @pytest.mark.django_db(transaction=True)
+    def test_limit_counts_from_the_commit(self, user: User, settings: Any) -> None:
+        settings.JWT_AUTH = {"MAX_SESSIONS_PER_USER": 1}
+        first = sessions.start(user)
+        with transaction.atomic():
+            second = sessions.start(user)
+            assert self.live() == {first.session_id, second.session_id}
+        assert self.live() == {second.session_id}

@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 
 # Called by the receivers alone, and no part of the public API.
-FOR_RECEIVERS = {"end_with_another_password", "note_rehash", "forget_user", "end_of_nobody"}
+FOR_RECEIVERS = {"end_refused", "note_rehash", "forget_user", "end_of_nobody"}
 # Called by the views for browsers alone.
 FOR_VIEWS = {"newest"}
 

@@ -58,11 +58,11 @@ def test_right_credentials(user: User, client: JSONClient, clock: Clock) -> None
     assert (session.device, session.ip, session.user) == ("Ada's phone", "127.0.0.1", user)
 
 
-def test_a_login_takes_four_statements(
+def test_login_takes_five_statements(
     user: User, client: JSONClient, django_assert_num_queries: Any
 ) -> None:
-    # The user, the roles, the session, last_login.
-    with django_assert_num_queries(4) as captured:
+    # The user, last_login, the roles, the session, and the session with its user once more.
+    with django_assert_num_queries(5) as captured:
         client.login()
     assert not any("BEGIN" in query["sql"] or "SAVEPOINT" in query["sql"] for query in captured)
 

@@ -14,14 +14,16 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.contrib.auth.models import Group, User
 from django.core import serializers
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models import Value
 from django.db.models.signals import post_save, pre_save
 from django.test import TestCase
 from django.utils import timezone
 
 from jwt_auth import sessions
 from jwt_auth.models import LoginSession, LoginSessionQuerySet
-from jwt_auth.receivers import user_deleted, user_saved
+from jwt_auth.receivers import user_deleted
+from jwt_auth.revocation import ended_sessions
 from jwt_auth.runtime import current
 from jwt_auth.signals import session_ended
 from tests.child_users.models import Employee, Partner
@@ -232,15 +234,10 @@ def test_deleting_something_else_stays_one_statement(
         LoginSession.objects.all().delete()
 
 
-@pytest.mark.parametrize(
-    "off",
-    [{"REFRESH_TOKEN_LIFETIME": None}, {"LOAD_USER": "never"}],
-    ids=lambda off: next(iter(off)),
-)
 def test_without_sessions_of_our_own_nothing_is_asked(
-    user: User, settings: Any, django_assert_num_queries: Any, off: dict[str, Any]
+    user: User, settings: Any, django_assert_num_queries: Any
 ) -> None:
-    settings.JWT_AUTH = off
+    settings.JWT_AUTH = {"REFRESH_TOKEN_LIFETIME": None}
     with django_assert_num_queries(1):
         user.save()
     before = LoginSession.objects.count()
@@ -399,15 +396,6 @@ def test_a_change_in_bulk_is_found_at_the_next_refresh(user: User, client: JSONC
         assert client.whoami(pair["access_token"]).json()["code"] == "session_ended"
 
 
-def test_a_copy_of_a_user_in_another_database_is_not_the_user(
-    user: User, client: JSONClient
-) -> None:
-    pair = client.login().json()
-    user_saved(instance=user, created=False, raw=False, update_fields=None, using="archive")
-    user_deleted(instance=user, using="archive")
-    assert codes(client, pair) == [None]
-
-
 def test_a_new_hash_is_forgotten_before_the_next_save(
     user: User, client: JSONClient, better_hasher: None
 ) -> None:
@@ -425,36 +413,162 @@ def test_a_child_row_can_go_and_leave_the_user(user: User, client: JSONClient) -
     assert codes(client, pair) == [None]
 
 
-def test_what_ran_out_long_ago_is_not_ended_again(user: User, clock: Clock) -> None:
-    sessions.start(user)
+@pytest.fixture
+def refused_later(client: JSONClient, settings: Any) -> Callable[..., None]:
+    """Return a function that demands that no longer limit revives the sessions of *pairs*."""
+
+    def check(*pairs: sessions.TokenPair) -> None:
+        settings.JWT_AUTH = {"REFRESH_TOKEN_LIFETIME": timedelta(days=60)}
+        for pair in pairs:
+            assert client.refresh(pair.refresh_token).json()["code"] == "session_ended"
+
+    return check
+
+
+def listed() -> set[Any]:
+    """Return the ids of the sessions that the list of ended sessions names."""
+    return ended_sessions("default", timezone.now() - current().revocation_window)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda user, pair: sessions.end_all(user),
+        lambda user, pair: sessions.end(pair.session_id),
+        lambda user, pair: sessions.end_many(LoginSession.objects.all(), "because"),
+        lambda user, pair: sessions.end_everybody(),
+        lambda user, pair: call_command("jwt_auth_revoke", all=True, stdout=StringIO()),
+    ],
+    ids=["end_all", "end", "end_many", "end_everybody", "command"],
+)
+def test_end_of_a_session_that_ran_out_is_written(
+    user: User, clock: Clock, refused_later: Callable[..., None], end: Callable[..., Any]
+) -> None:
+    lost = sessions.start(user)
+    clock.move(days=15)
+    told: list[Any] = []
+    session_ended.connect(hear := lambda session, **kwargs: told.append(session.pk))
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        assert not end(user, lost)
+    session_ended.disconnect(hear)
+    row = LoginSession.objects.get()
+    # Dated by its last use: no list names it, and no request has to ask for it.
+    assert row.revoked_at == row.rotated_at
+    assert (listed(), told) == (set(), [])
+    refused_later(lost)
+
+
+def test_session_that_ran_out_does_not_return_with_its_user(
+    user: User, clock: Clock, refused_later: Callable[..., None]
+) -> None:
+    lost = sessions.start(user)
     clock.move(days=15)
     living = sessions.start(user)
-    assert sessions.end_all(user) == 1
-    assert LoginSession.objects.get(revoked_at__isnull=False).pk == living.session_id
+    deactivate(user)
+    user.is_active = True
+    user.save()
+    assert listed() == {living.session_id}
+    refused_later(lost, living)
 
 
-def test_deleting_a_user_without_sessions_asks_one_query(
+def test_deletion_blanks_traces_of_sessions_that_ran_out(user: User, clock: Clock) -> None:
+    sessions.start(user, device="phone")
+    clock.move(days=15)
+    user.delete()
+    row = LoginSession.objects.get()
+    assert (row.device, row.revoked_reason) == ("", sessions.USER_DELETED)
+
+
+def test_deleting_a_user_without_sessions_asks_no_further_query(
     user: User, django_assert_num_queries: Any
 ) -> None:
-    with django_assert_num_queries(1):
+    # The lock on the user's row, where a database has locks, and the traces.
+    with django_assert_num_queries(1 + connection.features.has_select_for_update):
         user_deleted(instance=user, using="default")
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("act", [deactivate, lambda user: user.delete()], ids=["off", "deleted"])
-def test_a_login_in_the_middle_of_it_is_ended_after_the_commit(
-    make_user: Any, act: Callable[[User], Any]
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (deactivate, sessions.USER_INACTIVE),
+        (change_password, sessions.PASSWORD_CHANGED),
+        (lambda user: user.delete(), sessions.USER_DELETED),
+    ],
+    ids=["deactivated", "password changed", "deleted"],
+)
+def test_session_that_came_in_between_is_ended_after_the_commit(
+    make_user: Any, act: Callable[[User], Any], reason: str
 ) -> None:
     user = make_user()
-    before = User.objects.get()
+    sessions.start(user, device="phone")
+    before = LoginSession.objects.values("revoked_at", "revoked_reason", "device").get()
     with transaction.atomic():
-        if act is deactivate:
-            deactivate(user)
-            sessions.start(before)
-        else:
-            # As if the login had come just before the row went.
-            sessions.start(before)
-            LoginSession.objects.update(user=None)
-            user.delete()
+        act(user)
+        # As if the login had come from elsewhere, and had not seen the change.
+        LoginSession.objects.update(**before)
     [session] = LoginSession.objects.all()
-    assert session.revoked_at is not None
+    assert session.revoked_reason == reason
+    assert session.device == ("" if reason == sessions.USER_DELETED else "phone")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_password_that_a_transaction_changes_twice_keeps_its_own_session(
+    make_user: Any, client: JSONClient
+) -> None:
+    user = make_user()
+    old = sessions.start(user)
+    with transaction.atomic():
+        change_password(user)
+        between = sessions.start(user)
+        user.set_password("a third one")
+        user.save()
+        new = sessions.start(user)
+    answers = [client.refresh(pair.refresh_token).json() for pair in (old, between, new)]
+    assert [answer.get("code") for answer in answers] == ["session_ended", "session_ended", None]
+
+
+@pytest.mark.parametrize("name", ["is_active", "password"])
+def test_value_that_the_database_computes_ends_the_sessions(
+    user: User, client: JSONClient, name: str
+) -> None:
+    pair = client.login().json()
+    values = {"is_active": Value(False), "password": Value(make_password("another"))}
+    setattr(user, name, values[name])
+    user.save()
+    assert codes(client, pair) == ["session_ended"]
+    assert LoginSession.objects.get().revoked_at is not None
+
+
+def test_value_that_is_not_saved_ends_nothing(user: User, client: JSONClient) -> None:
+    pair = client.login().json()
+    user.is_active = False
+    user.password = make_password("another")
+    user.save(update_fields=["first_name"])
+    user.is_active = True
+    user.save(update_fields=["is_active"])
+    assert codes(client, pair) == [None]
+
+
+def test_new_child_row_with_another_password_ends_the_sessions(
+    user: User, client: JSONClient
+) -> None:
+    pair = client.login().json()
+    employee = Employee(user_ptr=user, badge="7")
+    employee.__dict__.update(
+        {name: value for name, value in user.__dict__.items() if name != "_state"}
+    )
+    employee.set_password("another")
+    employee.save()
+    assert codes(client, pair) == ["session_ended"]
+
+
+@pytest.mark.parametrize("act", [deactivate, change_password, lambda user: user.delete()])
+def test_project_that_never_loads_users_ends_their_sessions(
+    user: User, client: JSONClient, settings: Any, act: Callable[[User], Any]
+) -> None:
+    settings.JWT_AUTH = {"LOAD_USER": "never"}
+    pair = client.login(device="phone").json()
+    act(user)
+    assert client.whoami(pair["access_token"]).json()["code"] == "session_ended"
+    assert LoginSession.objects.get().revoked_at is not None

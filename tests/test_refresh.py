@@ -491,6 +491,36 @@ class Intruder:
         monkeypatch.setattr(LoginSessionQuerySet, "_as_read", as_read)
 
 
+@pytest.mark.parametrize("seconds", [0, 119])
+def test_grace_begins_when_a_delayed_rotation_takes_effect(
+    first: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    Intruder(monkeypatch, lambda: clock.move(minutes=5))
+    second = sessions.refresh(first).refresh_token
+    clock.move(seconds=seconds)
+    assert sessions.refresh(first).refresh_token == second
+
+
+def slow_claims(user: Any, request: Any) -> dict[str, Any]:
+    """Take five minutes once."""
+    if moves:
+        moves.pop()()
+    return {}
+
+
+moves: list[Any] = []
+
+
+def test_grace_begins_after_claims_that_take_their_time(
+    first: str, clock: Clock, settings: Any
+) -> None:
+    settings.JWT_AUTH = {"CLAIMS": f"{__name__}.slow_claims"}
+    moves.append(lambda: clock.move(minutes=5))
+    second = sessions.refresh(first).refresh_token
+    clock.move(seconds=119)
+    assert sessions.refresh(first).refresh_token == second
+
+
 def test_whoever_loses_the_race_gets_the_winners_token(
     first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Rows 112 to 116: nobody ends another's session, and nothing revives an ended one."""
+"""Rows 112 to 116, 205: nobody ends another's session, and nothing revives an ended one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import transaction
+from django.utils import timezone
 
-from jwt_auth import sessions
-from jwt_auth.models import LoginSession
+from jwt_auth import sessions, verify
+from jwt_auth.errors import RefreshReused, SessionEnded
+from jwt_auth.models import LoginSession, LoginSessionQuerySet
 from jwt_auth.runtime import forget
 from jwt_auth.tokens.claims import read_segment
 from tests.attacks.conftest import Target
@@ -63,8 +66,12 @@ def test_an_expired_session_is_as_good_as_ended(
 ) -> None:
     clock.move(days=15)
     target._genuine = sessions.start(user).access_token
-    answer = target.survives(lambda: client.logout_with(victim.refresh_token))
+    # The end is written all the same, for a day when the limits are longer.
+    answer = target.survives(
+        lambda: client.logout_with(victim.refresh_token), but=[victim.session_id]
+    )
     assert (answer.status_code, answer.content) == (204, b"")
+    assert LoginSession.objects.get(pk=victim.session_id).revoked_at is not None
 
 
 # What only the project itself can sign says which session, whatever its times are.
@@ -217,3 +224,84 @@ def test_host_with_a_slow_clock_ends_a_session_for_good(
     # Past its own end.
     clock.move(seconds=10)
     assert client.whoami(pair["access_token"]).json()["code"] == "token_expired"
+
+
+# Longer than the list of ended sessions reaches back.
+WAIT = 600
+
+
+def act_before_update(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have *act* happen while the next UPDATE of sessions waits for a lock."""
+    original = LoginSessionQuerySet.update
+
+    def update(queryset: LoginSessionQuerySet, **values: Any) -> int:
+        monkeypatch.setattr(LoginSessionQuerySet, "update", original)
+        act()
+        return original(queryset, **values)
+
+    monkeypatch.setattr(LoginSessionQuerySet, "update", update)
+
+
+def assert_refused_until_it_expires(access_token: str, clock: Clock) -> None:
+    """Demand that every process refuses *access_token* for as long as it could live."""
+    for seconds in (0, 2, 100, 190):
+        clock.move(seconds=seconds)
+        # As another process, or the same after a while: the rows alone tell.
+        forget()
+        with pytest.raises(SessionEnded):
+            verify(access_token)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda user, pair: sessions.end(pair.session_id),
+        lambda user, pair: sessions.end_all(user),
+        lambda user, pair: sessions.end_everybody(),
+    ],
+    ids=["end", "end_all", "end_everybody"],
+)
+def test_end_that_waited_is_dated_by_its_effect(
+    user: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch, end: Callable[..., object]
+) -> None:
+    pair = sessions.start(user)
+    refreshed: list[sessions.TokenPair] = []
+
+    def wait() -> None:
+        clock.move(seconds=WAIT)
+        refreshed.append(sessions.refresh(pair.refresh_token or ""))
+
+    act_before_update(monkeypatch, wait)
+    assert end(user, pair)
+    assert_refused_until_it_expires(refreshed[0].access_token, clock)
+
+
+def test_end_of_a_stolen_session_that_waited_is_dated_by_its_effect(
+    user: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stolen = sessions.start(user).refresh_token or ""
+    current = sessions.refresh(stolen)
+    clock.move(seconds=121)
+    # No other request changes the row meanwhile, or the finding would be repeated.
+    act_before_update(monkeypatch, lambda: clock.move(seconds=WAIT))
+    with pytest.raises(RefreshReused):
+        sessions.refresh(stolen)
+    row = LoginSession.objects.get(pk=current.session_id)
+    assert row.revoked_at == timezone.now()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_end_in_a_long_transaction_is_dated_by_its_commit(make_user: Any, clock: Clock) -> None:
+    pair = sessions.start(make_user())
+    assert pair.session_id is not None
+    with transaction.atomic():
+        sessions.end(pair.session_id)
+        clock.move(seconds=WAIT)
+    assert LoginSession.objects.get().revoked_at == timezone.now()
+
+
+def test_quick_end_is_one_update(user: Any, clock: Clock, django_assert_num_queries: Any) -> None:
+    pair = sessions.start(user)
+    assert pair.session_id is not None
+    with django_assert_num_queries(2):
+        sessions.end(pair.session_id)

@@ -1,15 +1,20 @@
-"""Rows 85 to 91: a stolen pair is worth nothing once its user is not who they were."""
+"""Rows 85 to 91, 198, 199: a pair is worth nothing once its user is not who they were."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.contrib.auth.hashers import make_password
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
+from django.db import transaction
 
-from jwt_auth import sessions
+from jwt_auth import sessions, verify
+from jwt_auth.errors import InvalidCredentials, SessionEnded
 from jwt_auth.models import LoginSession
 from tests.attacks.conftest import Target
 from tests.conftest import PASSWORD, Clock, JSONClient
@@ -180,3 +185,140 @@ def test_a_stolen_token_is_nobody_beside_somebodys_cookie(
             lambda: client.call("get", path, token=raw)  # noqa: B023
         )
         assert answer.status_code == 401
+
+
+# What happens to a user in another process.
+CHANGES: dict[str, Callable[[], Any]] = {
+    "deactivated": lambda: deactivate(User.objects.get(username="eve")),
+    "password changed": lambda: change_password(User.objects.get(username="eve")),
+    "deleted": lambda: User.objects.get(username="eve").delete(),
+    "deactivated in bulk": lambda: User.objects.filter(username="eve").update(is_active=False),
+    "password changed in bulk": lambda: User.objects.filter(username="eve").update(
+        password=make_password("another")
+    ),
+}
+
+
+@contextmanager
+def between_password_and_session(change: Callable[[], object]) -> Iterator[None]:
+    """Have *change* happen once, when a login has checked the password."""
+    changes = [change]
+
+    def receive(**kwargs: Any) -> None:
+        if changes:
+            changes.pop()()
+
+    user_logged_in.connect(receive)
+    try:
+        yield
+    finally:
+        user_logged_in.disconnect(receive)
+
+
+def assert_no_session_lives() -> None:
+    """Demand that every session has ended, and that none without a user has traces."""
+    for session in LoginSession.objects.all():
+        assert session.revoked_at is not None
+        if session.user is None:
+            assert (session.device, session.ip, session.user_agent) == ("", None, "")
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_login_that_a_change_overtakes_is_a_wrong_password(
+    eve: User, client: JSONClient, caplog: Any, change: Callable[[], object]
+) -> None:
+    wrong = client.login("eve", "wrong")
+    with between_password_and_session(change):
+        answer = client.login("eve", device="phone")
+    assert (answer.status_code, answer.content) == (401, wrong.content)
+    assert_no_session_lives()
+    assert "database" not in caplog.text
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_stale_user_object_opens_no_session(eve: User, change: Callable[[], object]) -> None:
+    stale = User.objects.get(username="eve")
+    change()
+    with pytest.raises(InvalidCredentials):
+        sessions.start(stale, device="phone")
+    assert_no_session_lives()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_stale_user_object_opens_no_session_on_its_own_connection(
+    make_user: Any, caplog: Any, change: Callable[[], object]
+) -> None:
+    stale = make_user("eve")
+    change()
+    with pytest.raises(InvalidCredentials):
+        sessions.start(stale, device="phone")
+    assert_no_session_lives()
+    assert caplog.text == ""
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "change", [CHANGES["deactivated in bulk"], CHANGES["password changed in bulk"]]
+)
+def test_login_in_a_transaction_is_checked_after_the_commit(
+    make_user: Any, change: Callable[[], object]
+) -> None:
+    user = make_user("eve")
+    with transaction.atomic():
+        pair = sessions.start(user)
+        # By whatever connection: the login has looked already.
+        change()
+    assert_no_session_lives()
+    with pytest.raises(SessionEnded):
+        verify(pair.access_token)
+
+
+def test_login_beside_one_that_renews_the_hash_is_let_in(eve: User, client: JSONClient) -> None:
+    def renew() -> None:
+        User.objects.filter(pk=eve.pk).update(password=make_password(PASSWORD))
+
+    with between_password_and_session(renew):
+        pair = client.login("eve").json()
+    assert client.whoami(pair["access_token"]).status_code == 200
+    assert client.refresh(pair["refresh_token"]).status_code == 200
+
+
+class DeletingBackend(ModelBackend):
+    """Finds the user in the moment before another process deletes the row."""
+
+    def authenticate(self, request: Any, **credentials: Any) -> Any:
+        user = super().authenticate(request, **credentials)
+        if user is not None:
+            User.objects.filter(pk=user.pk).delete()
+        return user
+
+
+def test_user_who_is_deleted_during_a_login_is_unknown(
+    eve: User, client: JSONClient, settings: Any, caplog: Any
+) -> None:
+    wrong = client.login("eve", "wrong")
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.DeletingBackend"]
+    answer = client.login("eve")
+    assert (answer.status_code, answer.content) == (401, wrong.content)
+    assert "database" not in caplog.text
+
+
+def test_user_who_is_deleted_while_the_hash_is_renewed_is_unknown(
+    eve: User, client: JSONClient, settings: Any, caplog: Any
+) -> None:
+    wrong = client.login("eve", "wrong")
+    settings.PASSWORD_HASHERS = [f"{__name__}.DeletingHasher", *settings.PASSWORD_HASHERS]
+    answer = client.login("eve")
+    assert (answer.status_code, answer.content) == (401, wrong.content)
+    assert "database" not in caplog.text
+
+
+class DeletingHasher(PBKDF2PasswordHasher):
+    """Makes a new hash while another process deletes the row."""
+
+    iterations = 1
+
+    def encode(self, *args: Any, **kwargs: Any) -> str:
+        User.objects.all().delete()
+        return super().encode(*args, **kwargs)

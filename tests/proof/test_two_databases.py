@@ -1,21 +1,26 @@
-"""A replica that lags behind for ever, behind a router, and requests that are atomic on both."""
+"""Other aliases: a replica that knows nothing, a copy of the users, and the same database."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from io import StringIO
 from typing import Any
+from unittest import mock
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
-from django.db import connections
+from django.core.management import call_command
+from django.db import connections, transaction
 
 from jwt_auth import averify, verify
 from jwt_auth.errors import SessionEnded
 from jwt_auth.models import LoginSession
-from tests.conftest import Clock, JSONClient
+from tests.conftest import PASSWORD, Clock, JSONClient
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "replica"])
+ALIASES = ["default", "direct", "replica"]
+pytestmark = pytest.mark.django_db(transaction=True, databases=ALIASES)
 
 
 class ReadsFromReplica:
@@ -46,10 +51,10 @@ def lagging_replica(settings: Any, make_user: Any) -> User:
 @pytest.fixture
 def atomic_requests() -> Any:
     """Wrap every view of the project in a transaction on both databases."""
-    for alias in ("default", "replica"):
+    for alias in ALIASES:
         connections[alias].settings_dict["ATOMIC_REQUESTS"] = True
     yield
-    for alias in ("default", "replica"):
+    for alias in ALIASES:
         connections[alias].settings_dict["ATOMIC_REQUESTS"] = False
 
 
@@ -100,3 +105,62 @@ def test_a_refusal_outlasts_the_request_that_was_refused(
     user.save()
     assert client.refresh(third["refresh_token"]).status_code == 401
     outcome("ATOMIC_REQUESTS on two databases", 1, "a refused refresh keeps what it ended")
+
+
+def change_password_by(alias: str, user: User) -> None:
+    """Change the password as an administrator does, who names the database."""
+    with mock.patch("getpass.getpass", return_value="a password that is hard to guess"):
+        call_command("changepassword", user.username, database=alias, stdout=StringIO())
+
+
+def deactivate_by(alias: str, user: User) -> None:
+    """Deactivate by another alias."""
+    user = User.objects.using(alias).get(pk=user.pk)
+    user.is_active = False
+    user.save()
+
+
+def delete_by(alias: str, user: User) -> None:
+    """Delete by another alias."""
+    User.objects.using(alias).get(pk=user.pk).delete()
+
+
+CHANGES = pytest.mark.parametrize("change", [deactivate_by, change_password_by, delete_by])
+
+
+@CHANGES
+@pytest.mark.parametrize("is_atomic", [False, True], ids=["autocommit", "transaction"])
+def test_change_by_another_alias_ends_the_sessions(
+    user: User, client: JSONClient, change: Callable[[str, User], None], is_atomic: bool
+) -> None:
+    pair = client.login(device="phone").json()
+    with transaction.atomic(using="direct") if is_atomic else nullcontext():
+        change("direct", user)
+    assert client.whoami(pair["access_token"]).json()["code"] == "session_ended"
+    session = LoginSession.objects.get()
+    assert session.revoked_at is not None
+    assert session.device == ("" if session.user is None else "phone")
+
+
+@CHANGES
+def test_copy_of_a_user_in_another_database_is_not_the_user(
+    user: User, client: JSONClient, change: Callable[[str, User], None]
+) -> None:
+    User.objects.using("replica").create(pk=user.pk, username=user.username, password="x")
+    pair = client.login().json()
+    change("replica", user)
+    assert client.whoami(pair["access_token"]).status_code == 200
+    assert client.refresh(pair["refresh_token"]).status_code == 200
+
+
+def test_new_hash_by_another_alias_ends_nothing(
+    user: User, client: JSONClient, settings: Any
+) -> None:
+    pair = client.login().json()
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.ScryptPasswordHasher",
+        *settings.PASSWORD_HASHERS,
+    ]
+    assert User.objects.using("direct").get().check_password(PASSWORD)
+    assert User.objects.get().password.startswith("scrypt")
+    assert client.refresh(pair["refresh_token"]).status_code == 200

@@ -1,0 +1,1 @@
+"""Projects whose user model has a parent, and whose facts stand under other names."""
