@@ -151,7 +151,7 @@ class TestForgery:
             "NUL": f"{genuine}\x00",
             "an access token": pair.access_token,
             "an unsigned one": "eyJhbGciOiJub25lIn0.e30.",
-            "a megabyte": "jwtr_" + "A" * 1_000_000,
+            "as long as a body may be": "jwtr_" + "A" * 60_000,
         }
         seen = set()
         for raw in hostile.values():
