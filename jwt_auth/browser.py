@@ -178,8 +178,7 @@ class BrowserRefreshView(_BrowserEndpoint, SessionEndpoint):
                 # Deleting the cookies that we can name would leave another host's to be the
                 # only one.
                 return refresh_refused(errors.RefreshNotValid("cookies of different users"))
-            count_refresh(current().refresh_tokens.read(raw).session_id)
-            pair = sessions.refresh(raw, request._request)
+            pair = sessions.limited_refresh(raw, request._request, count_refresh)
         except (errors.CSRFFailed, errors.Throttled):
             raise
         except errors.Rejected as rejected:

@@ -7,6 +7,7 @@ steps: spend last, and punish only by an UPDATE that repeats the finding.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -180,13 +181,26 @@ def refresh(raw: str, request: Any = None) -> TokenPair:
             nothing was spent.
         RuntimeError: called inside an atomic block.
     """
+    return limited_refresh(raw, request, lambda session_id: None)
+
+
+@sensitive_variables()
+def limited_refresh(raw: str, request: Any, count: Callable[[UUID], None]) -> TokenPair:
+    """Do what `refresh` does, unless *count* raises: the views limit how often it is done.
+
+    *count* gets the session's id, once, when no refusal is left that ends the session or
+    tells of its end. A limit in front of those would hide a thief, who shares it with the
+    victim.
+    """
     runtime = current()
     idle_limit = runtime.settings.refresh_lifetime
     if idle_limit is None:
         raise RefreshNotValid("there are no sessions")
     token = runtime.refresh_tokens.read(raw)
     _demand_autocommit()
-    return _in_rounds(lambda: _refresh_once(runtime, token, idle_limit, request))
+    # Cached, so that a lost round is not counted again.
+    count_once = functools.cache(count)
+    return _in_rounds(lambda: _refresh_once(runtime, token, idle_limit, request, count_once))
 
 
 @sensitive_variables()
@@ -409,7 +423,11 @@ class _LostRound(Exception):
 
 
 def _refresh_once(
-    runtime: Runtime, token: RefreshToken, idle_limit: timedelta, request: Any
+    runtime: Runtime,
+    token: RefreshToken,
+    idle_limit: timedelta,
+    request: Any,
+    count: Callable[[UUID], None],
 ) -> TokenPair:
     settings, now = runtime.settings, runtime.clock()
     sessions = LoginSession.objects.on_primary()
@@ -431,6 +449,7 @@ def _refresh_once(
         _revoke_as_read(sessions, session, REUSED, request, now)
         _report_reuse(runtime, session, token, request)
         raise RefreshReused
+    count(session.pk)
     if young and token.generation <= session.generation:
         # A retry, or a burst of requests with one cookie jar: the one successor
         # again, and nothing is written.

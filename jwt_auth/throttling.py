@@ -69,8 +69,8 @@ def login_tries(request: Any, account: str) -> Iterator[None]:
     _give_back(tries)
 
 
-def count_refresh(session_id: UUID | None) -> None:
-    """Count a refresh of a session, whose token is genuine.
+def count_refresh(session_id: UUID) -> None:
+    """Count a refresh of a session, which no other reason refuses.
 
     Raises:
         Throttled: there were too many. To be repeated while `REFRESH_GRACE` lasts.

@@ -128,8 +128,7 @@ class RefreshView(SessionEndpoint):
             raise ValidationError(_MISSING)
         mask_refresh_token(request)
         try:
-            count_refresh(current().refresh_tokens.read(raw).session_id)
-            pair = sessions.refresh(raw, request._request)
+            pair = sessions.limited_refresh(raw, request._request, count_refresh)
         except errors.Throttled:
             raise
         except errors.Rejected as rejected:

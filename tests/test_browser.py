@@ -729,6 +729,19 @@ def test_a_refused_refresh_deletes_both(browser: Browser, user: User, clock: Clo
             assert (answer.cookies[name].value, answer.cookies[name]["max-age"]) == ("", 0)
 
 
+def test_spent_limit_does_not_hide_the_replay_of_a_cookie(
+    browser: Browser, user: User, clock: Clock
+) -> None:
+    stolen = browser.sign_in().cookies[REFRESH].value
+    browser.send("post", f"{HERE}refresh/")
+    clock.move(seconds=121)
+    found = [browser.send("post", f"{HERE}refresh/").status_code for _ in range(61)]
+    assert found == [200] * 60 + [429]
+    browser.cookies[REFRESH] = stolen
+    answer = browser.send("post", f"{HERE}refresh/")
+    assert (answer.status_code, answer.json()["code"]) == (401, "refresh_reused")
+
+
 def test_a_logout(browser: Browser, user: User) -> None:
     first = browser.sign_in()
     answer = browser.send("post", f"{HERE}logout/")

@@ -22,6 +22,7 @@ from jwt_auth.errors import (
     RefreshNotValid,
     RefreshReused,
     SessionEnded,
+    Throttled,
     Unavailable,
 )
 from jwt_auth.models import LoginSession, LoginSessionQuerySet
@@ -529,6 +530,27 @@ def test_whoever_loses_the_race_gets_the_winners_token(
 
     assert sessions.refresh(first).refresh_token == winners[0]
     assert row().generation == 1
+
+
+def test_lost_round_is_counted_once(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[Any] = []
+    Intruder(monkeypatch, lambda: sessions.refresh(first))
+
+    sessions.limited_refresh(first, None, counted.append)
+    assert counted == [row().pk]
+
+
+def test_throttled_refresh_spends_nothing(
+    first: str, settings: Any, django_assert_num_queries: Any
+) -> None:
+    def refuse(session_id: Any) -> None:
+        raise Throttled(1)
+
+    # CLAIMS is not asked either: it would fail.
+    settings.JWT_AUTH = {"CLAIMS": f"{__name__}.failing"}
+    with django_assert_num_queries(1), pytest.raises(Throttled):
+        sessions.limited_refresh(first, None, refuse)
+    assert row().generation == 0
 
 
 def test_a_session_ended_meanwhile_is_not_rotated(

@@ -17,6 +17,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from jwt_auth import sessions, verify
+from jwt_auth.errors import Throttled
 from jwt_auth.models import LoginSession
 from tests.attacks.conftest import Target
 from tests.attacks.forge import SECRET, b64
@@ -286,6 +287,37 @@ class TestThieves:
             # Nothing is written, so there is no second child to go on with.
             answer = target.survives(lambda: client.refresh(raw))  # noqa: B023
             assert answer.json()["refresh_token"] == second
+
+    def test_spent_limit_does_not_hide_a_replay(
+        self, client: JSONClient, pair: sessions.TokenPair, clock: Clock
+    ) -> None:
+        stolen = pair.refresh_token
+        second = client.refresh(stolen).json()["refresh_token"]
+        clock.move(seconds=121)
+        third = client.refresh(second).json()["refresh_token"]
+        assert [client.refresh(third).status_code for _ in range(60)] == [200] * 59 + [429]
+        refused(client.refresh(stolen), "refresh_reused")
+        refused(client.refresh(third), "session_ended")
+
+
+@pytest.mark.parametrize("over", OVER.values(), ids=OVER)
+def test_spent_limit_does_not_hide_the_end(
+    client: JSONClient,
+    eve: User,
+    pair: sessions.TokenPair,
+    clock: Clock,
+    over: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(session_id: UUID) -> None:
+        raise Throttled(60)
+
+    raw = client.refresh(pair.refresh_token).json()["refresh_token"]
+    # Every window is spent, also the one into which the clock is moved.
+    monkeypatch.setattr("jwt_auth.views.count_refresh", refuse)
+    assert client.refresh(raw).status_code == 429
+    over(eve, pair, clock)
+    refused(client.refresh(raw), "session_ended")
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
