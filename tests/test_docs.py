@@ -28,8 +28,8 @@ PAGES = sorted(DOCS.rglob("*.md"))
 
 # Called by the receivers alone, and no part of the public API.
 FOR_RECEIVERS = {"end_refused", "note_rehash", "forget_user", "end_of_nobody"}
-# Called by the views for browsers alone.
-FOR_VIEWS = {"newest"}
+# Called by the views alone.
+FOR_VIEWS = {"newest", "limited_refresh"}
 
 
 def rows(page: str, table: str) -> list[list[str]]:
