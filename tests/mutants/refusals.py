@@ -168,7 +168,8 @@ NOT_REFUSING: dict[str, set[str]] = {
     # What was ended, and what a database said.
     "jwt_auth/sessions.py": {
         "end",
-        "forget_user",
+        "_date_end",
+        "_date_rotation",
         "_is_in_a_transaction",
         "_is_unanswered",
         "_is_conflict",
@@ -189,6 +190,7 @@ _ASKED = {
     "check_header",
     "_demand_autocommit",
     "_demand_csrf_token",
+    "_demand_same_user",
     "demand_csrf_token",
     "demand_own_site",
     "demand_secrecy",
