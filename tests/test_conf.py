@@ -670,7 +670,7 @@ def test_database_of_local_times_is_an_error(
     monkeypatch.setattr(connection.features, "supports_timezones", not is_naive)
     expected = ["E010"] if is_naive and zone == "Europe/Berlin" else []
     assert [one[0] for one in problems({}, settings)] == expected
-    # Without sessions, times are not stored.
+    # A project that has no sessions stores no times.
     assert problems({"REFRESH_TOKEN_LIFETIME": None}, settings) == []
 
 

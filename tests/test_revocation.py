@@ -610,7 +610,7 @@ def test_request_that_reads_and_hangs_costs_the_others_one_wait(
         database.wait_for_reads(1)
         timing.times_out = True
         assert check(revocations, uuid4()) == "good"
-        # In the same interval the old list serves, and in the next one another request reads.
+        # The old list serves for the rest of the interval, and nothing else is read.
         timing.move(-0.5 * INTERVAL)
         for _ in range(3):
             assert check(revocations, uuid4()) == "good"
@@ -897,15 +897,29 @@ class TestWithRows:
             async_to_sync(averify)(token)
 
 
+@pytest.fixture
+def move(clock: Clock, timing: StillTiming, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that moves the time until the list is renewed."""
+    monkeypatch.setattr(revocation, "Timing", lambda: timing)
+
+    def move() -> None:
+        clock.move(seconds=INTERVAL)
+        timing.move(INTERVAL)
+
+    return move
+
+
+@pytest.fixture
+def pair(move: Callable[[], None], make_user: Any) -> sessions.TokenPair:
+    """Return the first pair of a session; the list has been read."""
+    pair = sessions.start(make_user())
+    verify(pair.access_token)
+    return pair
+
+
 @pytest.mark.django_db(transaction=True)
 class TestWithCommits:
     """The list as its own thread reads it, outside of any test's transaction."""
-
-    @pytest.fixture
-    def pair(self, clock: Clock, make_user: Any) -> sessions.TokenPair:
-        pair = sessions.start(make_user())
-        verify(pair.access_token)
-        return pair
 
     def test_only_what_is_committed_counts(self, pair: sessions.TokenPair) -> None:
         session_id = pair.session_id
@@ -927,13 +941,12 @@ class TestWithCommits:
                 verify(pair.access_token)
 
     def test_end_by_another_process_is_seen_after_the_interval(
-        self, clock: Clock, make_user: Any
+        self, pair: sessions.TokenPair, move: Callable[[], None]
     ) -> None:
-        pair = sessions.start(make_user())
-        assert verify(pair.access_token)
         # The row changes without a call in this process, as when another one ends the session.
         LoginSession.objects.filter(pk=pair.session_id).end("elsewhere", timezone.now())
-        clock.move(seconds=1)
+        assert verify(pair.access_token)
+        move()
         with pytest.raises(SessionEnded):
             verify(pair.access_token)
 
@@ -949,25 +962,6 @@ class TestWithCommits:
 @pytest.mark.django_db(transaction=True)
 class TestOpenTransactions:
     """Ends that wait for their commit, and ends that this process never hears of again."""
-
-    @pytest.fixture(autouse=True)
-    def move(
-        self, clock: Clock, timing: StillTiming, monkeypatch: pytest.MonkeyPatch
-    ) -> Callable[[], None]:
-        """Return a function that moves the time until the list is renewed."""
-        monkeypatch.setattr(revocation, "Timing", lambda: timing)
-
-        def move() -> None:
-            clock.move(seconds=INTERVAL)
-            timing.move(INTERVAL)
-
-        return move
-
-    @pytest.fixture
-    def pair(self, move: Any, make_user: Any) -> sessions.TokenPair:
-        pair = sessions.start(make_user())
-        verify(pair.access_token)
-        return pair
 
     @pytest.fixture
     def other(self, make_user: Any) -> str:
