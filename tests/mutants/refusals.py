@@ -83,6 +83,9 @@ REFUSING: dict[str, dict[str, str]] = {
         "_CSRFCheck.trusts_origin": "False",
         # Another scheme is no credential of ours.
         "bearer_token": "None",
+        # A form that is not parsed.
+        "_is_refused_form": "True",
+        "is_empty_form": "False",
     },
     "jwt_auth/revocation.py": {
         # A list that may not serve before it was renewed, and one that may not meanwhile.
@@ -135,6 +138,7 @@ NOT_REFUSING: dict[str, set[str]] = {
         "client_address",
         "countable_address",
         "number_of_proxies",
+        "view_of",
     },
     # When to read, and whether to wait for it.
     "jwt_auth/revocation.py": {
