@@ -223,6 +223,8 @@ def assert_no_session_lives() -> None:
             assert (session.device, session.ip, session.user_agent) == ("", None, "")
 
 
+# MariaDB checks the foreign key at once, which would break the transaction of a TestCase.
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_login_that_a_change_overtakes_is_a_wrong_password(
     eve: User, client: JSONClient, caplog: Any, change: Callable[[], object]
@@ -235,6 +237,8 @@ def test_login_that_a_change_overtakes_is_a_wrong_password(
     assert "database" not in caplog.text
 
 
+# MariaDB checks the foreign key at once, which would break the transaction of a TestCase.
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_stale_user_object_opens_no_session(eve: User, change: Callable[[], object]) -> None:
     stale = User.objects.get(username="eve")
