@@ -107,7 +107,7 @@ class JWTAuthentication(BaseAuthentication):
         if verdict is None:
             return None
         if verdict.refusal is not None:
-            if _is_answered_elsewhere(request, view, verdict):
+            if _answer_elsewhere(request, view, verdict):
                 return AnonymousUser(), None
             _delete_dead_cookie(view, verdict)
             raise translated(verdict.refusal, request)
@@ -231,11 +231,11 @@ def _authenticate_again(authentication: JWTAuthentication, view: Any) -> None:
     view.initial = authenticate_first
 
 
-def _is_answered_elsewhere(request: Request, view: Any, verdict: Verdict) -> bool:
-    """Tell whether the refusal in *verdict* is answered without being raised from here.
+def _answer_elsewhere(request: Request, view: Any, verdict: Verdict) -> bool:
+    """Have the refusal in *verdict* answered where DRF answers no exceptions. Return whether it is.
 
-    DRF answers exceptions between `initialize_request()` and `finalize_response()`. A renderer
-    runs later. Its response is replaced when it is complete.
+    DRF answers them between `initialize_request()` and `finalize_response()`. A renderer runs
+    later, so its response is replaced when it is complete.
     """
     if _is_initializing(view, getattr(request, "_request", request)):
         return True
