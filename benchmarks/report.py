@@ -118,7 +118,7 @@ def _login(database: str) -> Requirement:
         other,
         (table, case, f"{OURS}, no THROTTLE_RATES"),
         (table, case, other),
-        "1.0",
+        "1.1",
     )
 
 
