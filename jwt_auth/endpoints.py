@@ -135,7 +135,7 @@ class Endpoint(APIView):
 
         Raises:
             UnsupportedMediaType: no parser takes it, or it is a form that is not empty.
-            ParseError: it is too long. None of it was read.
+            ParseError: it is too long. It was not read.
             RawPostDataException: a middleware has begun to read it.
         """
         django_request = request._request

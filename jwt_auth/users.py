@@ -53,7 +53,7 @@ def is_about_impossible_name(error: Exception, name: str) -> bool:
     model = get_user_model()
     users = model._base_manager.using(router.db_for_read(model))
     if isinstance(error, DataError):
-        # On PostgreSQL it has aborted the transaction, which answers no further question.
+        # PostgreSQL has aborted the transaction, if there is one, and answers no further question.
         return True
     if isinstance(error, DatabaseError | InterfaceError) and not _is_connected(users.db):
         # The next attempt to connect would take as long.

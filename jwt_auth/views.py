@@ -328,7 +328,7 @@ def _as_json(data: Mapping[str, Any]) -> Any:
 
 def _text(value: Any) -> str:
     """Return *value* as a field of text takes it; empty for what such a field refuses."""
-    # By type: bool is an int. str() of a list takes quadratic time in its depth.
+    # The type itself counts: bool is an int. str() of a list takes quadratic time in its depth.
     return str(value) if type(value) in (str, int, float) else ""
 
 

@@ -268,7 +268,7 @@ def test_backend_that_raises_is_reported_without_the_password(
         view.as_view()(request)
     reporter = ExceptionReporter(request, caught.type, caught.value, caught.tb)
     frames = reporter.get_traceback_frames()
-    # What happened is still reported, with the lines of code.
+    # The report keeps the lines of code.
     assert {one["function"] for one in frames} >= CLUMSY
     assert "raise self.error" in reporter.get_traceback_html()
     for text in (reporter.get_traceback_html(), reporter.get_traceback_text()):

@@ -575,7 +575,7 @@ def test_request_of_a_view_that_never_runs_is_refused_by_hand(db: None) -> None:
         _ = request.user
 
 
-def test_answer_of_another_view_is_no_own_answer(user: User) -> None:
+def test_answer_of_another_view_is_not_the_own_answer(user: User) -> None:
     class Outer(Rendered):
         def get(self, request: Request) -> Response:
             self.response = UnderTest.as_view()(RequestFactory().get("/"))

@@ -27,7 +27,7 @@ LAST_SECOND = 253_402_300_799
 _CANONICAL_LAST = {0: None, 2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 
 _GRANTS = frozenset({"roles", "scope"})
-# For is_too_deep(): all brackets become square ones, and all other bytes are deleted.
+# is_too_deep() makes all brackets square and deletes all other bytes.
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -206,7 +206,7 @@ class LoudLogin(LoginView):
     parser_classes = [LoudParser]
 
 
-def test_no_text_is_made_of_a_list(db: None, rf: Any) -> None:
+def test_list_is_not_made_a_text(db: None, rf: Any) -> None:
     answer = LoudLogin.as_view()(rf.post("/", {}, content_type="application/json"))
     assert answer.status_code == 400
     text = ["Not a valid string."]
@@ -311,7 +311,7 @@ def empty_form(boundary: str) -> tuple[bytes, str]:
 
 
 @pytest.mark.parametrize("boundary", ["x", "BoUnDaRyStRiNg", "-" * 70])
-def test_empty_form_is_no_body(
+def test_empty_form_counts_as_no_body(
     user: User, client: JSONClient, alarm: type[Alarm], boundary: str
 ) -> None:
     body, content_type = empty_form(boundary)
@@ -411,7 +411,7 @@ def test_form_that_a_middleware_has_parsed_is_415(
     assert not LoginSession.objects.exists()
 
 
-def test_empty_form_that_a_middleware_has_parsed_is_no_body(
+def test_empty_form_that_a_middleware_has_parsed_counts_as_no_body(
     user: User, client: JSONClient, settings: Any
 ) -> None:
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.parses"]

@@ -111,7 +111,7 @@ class Broken(BaseBackend):
         raise ValueError("a bug")
 
 
-def test_bug_of_a_backend_is_no_wrong_password(
+def test_bug_of_a_backend_is_not_a_wrong_password(
     client: JSONClient, by_number: User, settings: Any, hashes: list[str]
 ) -> None:
     settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Broken"]
@@ -209,7 +209,7 @@ def test_label_that_the_database_cannot_hold_keeps_its_ascii(
 
 
 @pytest.mark.parametrize("fails", ["every statement", "the first statement"])
-def test_failing_database_is_no_wrong_password(
+def test_failing_database_is_not_a_wrong_password(
     client: JSONClient, user: User, monkeypatch: pytest.MonkeyPatch, hashes: list[str], fails: str
 ) -> None:
     execute, calls = CursorWrapper.execute, []
