@@ -24,7 +24,7 @@ from jwt_auth.transports import MAX_EMPTY_FORM_SIZE
 from jwt_auth.views import LoginView
 from tests import urls as own_urls
 from tests.attacks.conftest import Target
-from tests.conftest import PASSWORD, JSONClient
+from tests.conftest import PASSWORD, Clock, JSONClient
 
 
 class CodeSerializer(serializers.Serializer[Any]):
@@ -223,7 +223,7 @@ def test_field_of_text_refuses_other_types(db: None, field: str, value: Any) -> 
 
 
 def test_number_counts_as_its_text(
-    db: None, client: JSONClient, make_user: Callable[..., User]
+    db: None, client: JSONClient, clock: Clock, make_user: Callable[..., User]
 ) -> None:
     make_user("7")
     assert (

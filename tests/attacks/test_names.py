@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from jwt_auth.models import LoginSession
 from tests.attacks.limits import Limits
 from tests.child_users.models import Guest
-from tests.conftest import PASSWORD, JSONClient
+from tests.conftest import PASSWORD, Clock, JSONClient
 from tests.test_login import Listener
 
 REFUSAL = {
@@ -93,7 +93,11 @@ def by_number(user: User, monkeypatch: pytest.MonkeyPatch) -> User:
 
 
 def test_impossible_name_is_counted(
-    client: JSONClient, by_number: User, hashes: list[str], caplog: pytest.LogCaptureFixture
+    client: JSONClient,
+    by_number: User,
+    clock: Clock,
+    hashes: list[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert client.login(str(by_number.pk)).status_code == 200
     LoginSession.objects.all().delete()
@@ -178,6 +182,7 @@ ERRORS = [illegal_mix, unencodable, untranslatable]
 def test_name_that_the_database_cannot_hold_is_refused(
     client: JSONClient,
     user: User,
+    clock: Clock,
     hashes: list[str],
     caplog: pytest.LogCaptureFixture,
     latin1: Any,
